@@ -1,0 +1,168 @@
+"""
+The egress addons as one: ``mitmdump -s addons/egress.py`` and ``mitmweb -s addons/egress.py`` load this file.
+
+Options (``--set egress_policy=policy.yaml``) or the variables ``EGRESS_POLICY``, ``EGRESS_CA_DIR``,
+``EGRESS_UPSTREAM_CA``, ``EGRESS_EVENTS``, ``EGRESS_SESSION`` and ``EGRESS_RESOLVE`` say what `sidecar run` says by
+flags.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import connection, ctx, exceptions
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy import mode_specs, server_hooks
+
+from addons import internals
+from addons.gate import Gate
+from addons.protocol import Protocol
+from addons.recorder import Recorder
+from addons.session_ca import SessionCaAddon
+from addons.upstream import Upstream, guard_dials, system_resolver
+from sidecar.errors import SidecarError
+from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.policy import load_policy
+from sidecar.runtime.session import Session, Settings, parse_resolve
+from sidecar.secrets import load_ca
+
+# What our promises rest on. Under stock mitmproxy these are set at start, and changing them later is refused.
+FORCED: dict[str, Any] = {
+    "connection_strategy": "lazy",  # no dial before a verdict
+    "rawtcp": False,  # an Upgrade to something that isn't WebSocket isn't a tunnel
+    "validate_inbound_headers": True,
+    "store_streamed_bodies": False,
+}
+# Options that undo a promise, and the only value of each that doesn't.
+_HARMLESS: dict[str, Any] = {
+    "ssl_insecure": False,
+    "ignore_hosts": [],
+    "allow_hosts": [],
+    "tcp_hosts": [],
+    "udp_hosts": [],
+    "map_remote": [],
+    "map_local": [],
+    "client_replay": [],
+    "emudhra": None,
+    "emudhra_old": None,
+}
+# With any of these, stock mitmproxy makes a CA of its own before an addon is loaded.
+_MAKES_A_CA = ("certs", "key_size", "confdir")
+
+
+def addons_of(session: Session) -> list[object]:
+    """The addons of a session, in the order of each hook: the recorder opens what the others decide on."""
+    resolve = system_resolver(session.settings.pinned)
+    return [
+        Recorder(session.ledger),
+        Protocol(session.policy, session.ledger),
+        Gate(session.policy, session.ledger),
+        SessionCaAddon(session.minter, session.ledger),
+        Upstream(session.policy, session.ledger, resolve, session.load_roots),
+    ]
+
+
+class NotReady:
+    """Refuses everything: what stands in the chain before the session is loaded, and if it never is."""
+
+    name = "egress_not_ready"
+
+    def client_connected(self, client: connection.Client) -> None:
+        client.error = "the egress sidecar isn't ready"
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        data.server.error = "the egress sidecar isn't ready"
+
+
+class Egress:
+    """What stock mitmproxy loads: checks its options, then puts the session's addons into the chain."""
+
+    name = "egress"
+
+    def __init__(self) -> None:
+        self.addons: Sequence[object] = [NotReady()]
+        self._session: Session | None = None
+
+    def load(self, loader: Loader) -> None:
+        for option, variable, text in (
+            ("egress_policy", "EGRESS_POLICY", "The policy file."),
+            ("egress_ca_dir", "EGRESS_CA_DIR", "The folder with the session CA's certificate and key."),
+            ("egress_upstream_ca", "EGRESS_UPSTREAM_CA", "PEM file of the roots to verify upstreams with."),
+            ("egress_events", "EGRESS_EVENTS", "File to append events to; standard output if empty."),
+            ("egress_session", "EGRESS_SESSION", "The session's id; the CA's common name if empty."),
+            ("egress_resolve", "EGRESS_RESOLVE", "NAME:ADDRESS, separated by spaces: addresses of names."),
+        ):
+            loader.add_option(option, str, os.environ.get(variable, ""), text)
+        for name in _MAKES_A_CA:
+            if ctx.options.has_changed(name):
+                _refuse_to_start(f"the option {name} makes mitmproxy create a CA of its own; leave it out")
+        internals.install()
+        guard_dials(asyncio.get_running_loop())
+        # Stock TLS would create an RSA CA in running(); the onboarding app would answer on mitm.it.
+        for stock in ("tlsconfig", "onboarding"):
+            if (addon := ctx.master.addons.get(stock)) is not None:
+                ctx.master.addons.remove(addon)
+        ctx.options.update(**FORCED)
+
+    def configure(self, updated: set[str]) -> None:
+        self._check_options()
+        if self._session is not None:
+            if any(name.startswith("egress_") for name in updated):
+                raise exceptions.OptionsError("egress options are read once, at start; restart to change them")
+            return
+        if not ctx.options.egress_policy and "egress_policy" not in updated:
+            return  # asked again with all options; running() refuses if none came
+        try:
+            self._session = Session(_settings())
+        except SidecarError as e:
+            _refuse_to_start(str(e))
+        else:
+            self.addons = addons_of(self._session)
+
+    def running(self) -> None:
+        if self._session is None:
+            _refuse_to_start("no policy; give --set egress_policy=FILE or EGRESS_POLICY")
+            return
+        proxyserver: Any = ctx.master.addons.get("proxyserver")
+        self._session.announce(tuple(f"{host}:{port}" for host, port, *_ in proxyserver.listen_addrs()))
+
+    def done(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            self.addons = [NotReady()]
+
+    def _check_options(self) -> None:
+        for name, value in (FORCED | _HARMLESS).items():
+            if name in ctx.options and (getattr(ctx.options, name) or value) != value:
+                raise exceptions.OptionsError(f"{name} would undo what the egress sidecar promises; leave it out")
+        for spec in ctx.options.mode:
+            if not isinstance(mode_specs.ProxyMode.parse(spec), mode_specs.RegularMode):
+                raise exceptions.OptionsError(f"mode {spec} isn't supported with the egress addons; use regular")
+
+
+def _settings() -> Settings:
+    options = ctx.options
+    if not options.egress_ca_dir:
+        raise SidecarError("no session CA; give --set egress_ca_dir=FOLDER or EGRESS_CA_DIR")
+    ca = load_ca(Path(options.egress_ca_dir), datetime.now(UTC))
+    return Settings(
+        policy=load_policy(Path(options.egress_policy)),
+        ca=ca,
+        sink=FileSink(Path(options.egress_events)) if options.egress_events else StreamSink(sys.stdout.fileno()),
+        session=options.egress_session or ca.common_name,
+        upstream_ca=Path(options.egress_upstream_ca) if options.egress_upstream_ca else None,
+        pinned=parse_resolve(options.egress_resolve.split()),
+    )
+
+
+def _refuse_to_start(text: str) -> None:
+    print(f"sidecar: {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+addons = [Egress()]

@@ -1,0 +1,157 @@
+"""The gate: each request is proven to have one destination, and judged; it is let through, or refused with a reason."""
+
+import re
+from collections.abc import Callable
+
+from mitmproxy import http
+
+from addons.guard import fails_closed
+from addons.responses import problem_response
+from sidecar.hosts import Authority, HostError, parse_authority
+from sidecar.identity import Claims, Mismatch, prove
+from sidecar.ledger import ConnectionRecord, Ledger, RequestRecord
+from sidecar.policy import Policy, Verdict, judge_name, judge_request
+from sidecar.problem import Problem
+from sidecar.reasons import Reason
+
+# RFC 9110, section 5.5: a field value has no control characters but HTAB. Others pass mitmproxy's own validation.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Malformed(ValueError):
+    """Not one well-formed request to one valid host."""
+
+
+@fails_closed
+class Gate:
+    """
+    Judges CONNECT by name, and each request whole.
+
+    Args:
+        policy: Gives the policy in force; asked once for each decision, since a reload swaps the whole value.
+        ledger: Keeps what was claimed and decided.
+    """
+
+    name = "egress_gate"
+
+    def __init__(self, policy: Callable[[], Policy], ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._policy = policy
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        record = self.ledger.connection(flow.client_conn.id)
+        try:
+            # Never pretty_host: it prefers the Host header, which is a claim, not a destination.
+            authority = parse_authority(flow.request.authority)
+            if authority.port is None:
+                raise HostError(f"CONNECT {flow.request.authority} names no port; write host:port")
+            record.connect_hosts = _host_headers(flow.request)
+        except (HostError, Malformed) as e:
+            self.ledger.deny_connection(record, Reason.MALFORMED_REQUEST, str(e))
+            flow.response = problem_response(flow, Problem(400, Reason.MALFORMED_REQUEST, str(e)))
+            return
+        record.authority = authority
+        flow.request.data.host, flow.request.data.port = authority.host.name, authority.port
+        # A denied name is answered 200, too: the client shall read its 403 through completed TLS.
+        record.name = judge_name(self._policy(), authority.host, authority.port)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if flow.response or flow.error:
+            return  # already answered, or not to be read as one request: the recorder closes it
+        record = self.ledger.connection(flow.client_conn.id)
+        request = record.requests[flow.id]
+        try:
+            claims = _claims(record, flow.request)
+        except (HostError, Malformed) as e:
+            self._refuse(flow, record, request, Problem(400, Reason.MALFORMED_REQUEST, str(e)))
+            return
+        proof = prove(claims, 443 if flow.request.scheme == "https" else 80)
+        if isinstance(proof, Mismatch):
+            self.ledger.mismatch(record, request.id, claims.hosts, proof.text)
+            self._refuse(flow, record, request, Problem(proof.status, Reason.IDENTITY_MISMATCH, proof.text))
+            return
+        policy = self._policy()
+        request.host, request.port = proof.host.name, proof.port
+        decision = judge_request(policy, proof.host, proof.port, flow.request.method, flow.request.path)
+        if decision.verdict is Verdict.DENY:
+            self._refuse(flow, record, request, Problem.of_decision(decision))
+            return
+        self.ledger.allow_request(record, request, decision, policy)
+        record.clear(proof.host.name, proof.port)
+        _canonicalise(flow.request, proof.host.name, proof.port)
+
+        def count(data: bytes) -> bytes:
+            request.bytes_out += len(data)
+            return data
+
+        flow.request.stream = count
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        record = self.ledger.connection(flow.client_conn.id)
+        request = record.requests.get(flow.id)
+        if request is None or flow.response is None:
+            return
+        peer = flow.server_conn.peername
+        request.upstream_address = (
+            f"[{peer[0]}]:{peer[1]}" if peer and ":" in peer[0] else f"{peer[0]}:{peer[1]}" if peer else None
+        )
+        flow.response.headers.pop("alt-svc", None)  # would lead clients to HTTP/3, which isn't mediated
+
+        def count(data: bytes) -> bytes:
+            request.bytes_in += len(data)
+            return data
+
+        flow.response.stream = count
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        assert flow.websocket is not None
+        message = flow.websocket.messages[-1]
+        if (request := self.ledger.connection(flow.client_conn.id).requests.get(flow.id)) is not None:
+            if message.from_client:
+                request.bytes_out += len(message.content)
+            else:
+                request.bytes_in += len(message.content)
+        flow.websocket.messages.clear()  # mitmproxy would keep all of them; what is relayed is held by its caller
+
+    def _refuse(self, flow: http.HTTPFlow, record: ConnectionRecord, request: RequestRecord, problem: Problem) -> None:
+        self.ledger.deny_request(record, request, problem, self._policy())
+        flow.response = problem_response(flow, problem)
+        flow.request.stream = True  # what still comes of an upload is discarded, not buffered
+        flow.request.headers.pop("expect", None)  # no 100 Continue before a 403
+
+
+def _claims(record: ConnectionRecord, request: http.Request) -> Claims:
+    """Every name that the client has given for this request."""
+    if record.malformed is not None:
+        raise Malformed(record.malformed)
+    for name, value in request.headers.fields:
+        if _CONTROL.search(value):
+            raise Malformed(f"the value of header {name.decode('ascii', 'replace')!r} has a control character")
+    hosts = _host_headers(request)
+    if request.authority:  # :authority, or absolute-form inside of a tunnel
+        hosts = (parse_authority(request.authority), *hosts)
+    if record.authority is None:  # a plain request to the proxy: mitmproxy has parsed its absolute-form target
+        hosts = (Authority(parse_authority(_bracketed(request.host)).host, request.port), *hosts)
+    elif not hosts and request.http_version == "HTTP/1.1":
+        raise Malformed("an HTTP/1.1 request needs a Host header")
+    return Claims(record.authority, record.sni, (*record.connect_hosts, *hosts))
+
+
+def _host_headers(request: http.Request) -> tuple[Authority, ...]:
+    values = request.headers.get_all("host")
+    if len(values) > 1:
+        raise Malformed("more than one Host header")
+    return tuple(parse_authority(value.strip()) for value in values)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _canonicalise(request: http.Request, host: str, port: int) -> None:
+    """What is forwarded goes to the proven name, in origin-form, without what was meant for a proxy."""
+    request.data.host, request.data.port = host, port
+    if request.http_version != "HTTP/2.0":
+        request.authority = ""
+    for name in ("proxy-connection", "proxy-authorization"):
+        request.headers.pop(name, None)

@@ -1,0 +1,90 @@
+"""
+Everything private of mitmproxy that we change, in one place: `tests/test_internals.py` fails when a new one differs.
+
+Stock `HttpStream` can't answer a request while its body is still arriving: it buffers a refused upload whole. And it
+answers for an unreachable upstream with a page of its own. Both are taught here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mitmproxy import flow
+from mitmproxy.proxy import commands, layer
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    RequestData,
+    RequestEndOfMessage,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+)
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
+
+DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
+
+_stock_start_request_stream: Callable[[HttpStream], layer.CommandGenerator[None]] = HttpStream.start_request_stream
+
+
+def install() -> None:
+    """Teach mitmproxy's HTTP layer; a second call changes nothing."""
+    HttpStream.start_request_stream = _start_request_stream  # type: ignore[method-assign]
+    HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
+
+
+def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:
+    """With a response already set: answer at once, and discard what still comes."""
+    if self.flow.response is None:
+        yield from _stock_start_request_stream(self)
+        return
+    discarded = 0
+
+    def discard(event: Any) -> layer.CommandGenerator[None]:
+        nonlocal discarded
+        if isinstance(event, RequestData):
+            discarded += len(event.data)
+            if discarded > DISCARD_BYTES:
+                self.client_state = self.state_errored
+                if self.flow.request.is_http2:
+                    too_much = ResponseProtocolError(self.stream_id, "refused", ErrorCode.CANCEL)
+                    yield SendHttp(too_much, self.context.client)
+                else:
+                    yield commands.CloseConnection(self.context.client)
+        elif isinstance(event, RequestEndOfMessage):
+            self.client_state = self.state_done
+            yield from self.flow_done()
+
+    self.client_state = discard
+    # The caller sets server_state to this after we return; nothing will come from a server.
+    self.state_wait_for_response_headers = self.state_done
+    yield HttpResponseHeadersHook(self.flow)
+    yield from self.send_response()
+
+
+def _make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
+    """As stock, but if it fails, the response that an ``error`` hook has set is what the client gets."""
+    connection, err = yield GetHttpConnection(
+        (self.flow.request.host, self.flow.request.port),
+        self.flow.request.scheme == "https",
+        self.flow.server_conn.via,
+        self.flow.server_conn.transport_protocol,
+    )
+    if not err:
+        self.context.server = self.flow.server_conn = connection
+        return True
+    self.flow.error = flow.Error(err)
+    yield HttpErrorHook(self.flow)
+    if self.flow.response is None:
+        yield SendHttp(ResponseProtocolError(self.stream_id, err, ErrorCode.CONNECT_FAILED), self.context.client)
+    else:
+        content = self.flow.response.raw_content or b""
+        yield SendHttp(ResponseHeaders(self.stream_id, self.flow.response, not content), self.context.client)
+        if content:
+            yield SendHttp(ResponseData(self.stream_id, content), self.context.client)
+        yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+    self.flow.live = False
+    # What still comes of an upload is consumed and forgotten.
+    self.client_state = self.server_state = self.state_errored
+    self.state_wait_for_response_headers = self.state_errored
+    return False

@@ -1,0 +1,104 @@
+"""Client-side TLS: each name gets a leaf of the session CA, in a context of its own: no ticket crosses names."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from mitmproxy import tls
+from OpenSSL import SSL
+
+from addons.guard import fails_closed
+from sidecar.hosts import Host, HostError, parse_host
+from sidecar.ledger import Ledger
+from sidecar.pki.leaf import LeafMinter
+
+CONTEXTS = 1024  # names whose contexts are kept; the least recently used goes first
+
+# Mozilla's "intermediate" profile, version 5.7: forward secrecy and AEAD only. TLS 1.3 suites are OpenSSL's defaults.
+CIPHERS = ":".join(
+    f"ECDHE-{key}-{suite}"
+    for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+).encode()
+
+
+@fails_closed
+class SessionCaAddon:
+    """
+    Answers ``tls_start_client`` with a connection of the name's own cached context.
+
+    Args:
+        minter: Gives the minter of the CA in force; another object after a rotation drops the contexts.
+        ledger: Knows the name of the connection where there is no SNI.
+        now: The clock; aware, UTC.
+    """
+
+    name = "egress_session_ca"
+
+    def __init__(
+        self, minter: Callable[[], LeafMinter], ledger: Ledger, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.ledger = ledger
+        self._minter, self._now = minter, now
+        self._contexts: OrderedDict[Host, tuple[SSL.Context, datetime]] = OrderedDict()
+        self._of: LeafMinter | None = None
+
+    def tls_start_client(self, tls_start: tls.TlsData) -> None:
+        record = self.ledger.connection(tls_start.context.client.id)
+        host = _sni(tls_start) or (record.authority.host if record.authority else None)
+        if host is None:
+            raise HostError("neither SNI nor a connection name to make a leaf for")
+        connection = SSL.Connection(self._context(host))
+        # What the upstream has chosen, so that both sides speak one protocol; None if it wasn't asked.
+        connection.set_app_data(tls_start.context.server.alpn)
+        connection.set_accept_state()
+        tls_start.ssl_conn = connection
+
+    def _context(self, host: Host) -> SSL.Context:
+        minter, now = self._minter(), self._now()
+        if minter is not self._of:
+            self._contexts.clear()
+            self._of = minter
+        cached = self._contexts.get(host)
+        if cached is not None and now < cached[1]:
+            self._contexts.move_to_end(host)
+            return cached[0]
+        leaf = minter.mint(host)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(CIPHERS)
+        context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.set_session_id(b"egress-sidecar")
+        context.use_certificate(leaf)
+        context.use_privatekey(minter.key)
+        for certificate in minter.ca.chain:
+            if certificate.issuer != certificate.subject:  # a root is in the trust bundle, or it is no use
+                context.add_extra_chain_cert(certificate)
+        context.set_alpn_select_callback(_choose_alpn)
+        # Half of what is left: near the CA's end a leaf is renewed more often, and never served after its own.
+        self._contexts[host] = (context, now + (leaf.not_valid_after_utc - now) / 2)
+        if len(self._contexts) > CONTEXTS:
+            self._contexts.popitem(last=False)
+        return context
+
+
+def _sni(tls_start: tls.TlsData) -> Host | None:
+    if not (sni := tls_start.context.client.sni):
+        return None
+    try:
+        return parse_host(sni)
+    except HostError:
+        return None
+
+
+def _choose_alpn(connection: SSL.Connection, offers: list[bytes]) -> bytes | Any:
+    upstream: bytes | None = connection.get_app_data()
+    if upstream is None:  # not dialled: a denied name, which is answered here
+        accepted: tuple[bytes, ...] = (b"h2", b"http/1.1")
+    else:
+        accepted = (upstream or b"http/1.1",)
+    for offer in offers:
+        if offer in accepted:
+            return offer
+    return SSL.NO_OVERLAPPING_PROTOCOLS

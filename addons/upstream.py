@@ -1,0 +1,211 @@
+"""Server-side: resolve once, check every address, dial one of those very addresses; verify the upstream, always."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from mitmproxy import connection, tls
+from mitmproxy.proxy import server_hooks
+from OpenSSL import SSL
+
+from addons.guard import fails_closed
+from addons.session_ca import CIPHERS
+from sidecar.addresses import guard
+from sidecar.handshakes import diagnose_server
+from sidecar.hosts import Authority, Host, IPAddress, parse_host
+from sidecar.ledger import Ledger
+from sidecar.policy import Policy
+from sidecar.problem import Failure
+from sidecar.reasons import Reason
+
+RETRY_SECONDS = 0.5  # a failed dial sticks to mitmproxy's connection object; after this the next request dials again
+ADDRESS_SECONDS = 10.0  # for one address to answer, before the next is tried
+
+type Resolve = Callable[[str, int], Awaitable[list[IPAddress]]]
+
+
+class Refused(OSError):
+    """A dial that no verdict covers. An OSError: mitmproxy catches nothing else there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was judged for the dial of this very task: a target by name, and the addresses that were checked for it."""
+
+    target: tuple[str, int]
+    addresses: tuple[IPAddress, ...]
+
+
+# A hook is awaited in the task that dials, so this reaches that dial and no other.
+_checked: ContextVar[Checked | None] = ContextVar("checked", default=None)
+
+
+def guard_dials(loop: asyncio.AbstractEventLoop) -> None:
+    """Make *loop* dial only what `Upstream.server_connect` has checked in the same task: those very addresses."""
+    dial = loop.create_connection
+    if getattr(dial, "guarded", False):
+        return
+
+    async def create_connection(factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        if host is None:  # sock=…: whoever dials so has checked the address itself
+            return await dial(factory, host, port, **options)
+        checked = _checked.get()
+        if checked is None or checked.target != (host, port):
+            raise Refused(f"{host}:{port} was not judged")
+        error: OSError | None = None
+        for address in checked.addresses:
+            try:
+                async with asyncio.timeout(ADDRESS_SECONDS):
+                    return await dial(factory, str(address), port, **options)
+            except TimeoutError:
+                error = OSError(f"{address} port {port} did not answer within {ADDRESS_SECONDS:.0f} s")
+            except OSError as e:
+                error = e
+        raise error or Refused(f"{host} has no address")
+
+    create_connection.guarded = True  # type: ignore[attr-defined]
+    loop.create_connection = create_connection  # type: ignore[assignment, method-assign]
+
+
+def system_resolver(pinned: Mapping[tuple[str, int | None], IPAddress]) -> Resolve:
+    """Names by *pinned* (host and port, or host alone), else by the system; addresses as they come, each once."""
+
+    async def resolve(host: str, port: int) -> list[IPAddress]:
+        if (address := pinned.get((host, port)) or pinned.get((host, None))) is not None:
+            return [address]
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=1)  # SOCK_STREAM
+        return list(dict.fromkeys(ip_address(str(entry[4][0]).partition("%")[0]) for entry in found))
+
+    return resolve
+
+
+@fails_closed
+class Upstream:
+    """
+    Guards what is dialled and verifies who answers.
+
+    Args:
+        policy: Gives the policy in force: its exceptions from the address guard count.
+        ledger: Knows which upstreams a verdict has cleared.
+        resolve: Name and port to addresses; asked once for each dial.
+        roots: Loads the trusted roots into a context.
+    """
+
+    name = "egress_upstream"
+
+    def __init__(
+        self, policy: Callable[[], Policy], ledger: Ledger, resolve: Resolve, roots: Callable[[SSL.Context], None]
+    ) -> None:
+        self.ledger = ledger
+        self._policy, self._resolve = policy, resolve
+        self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        self._context.set_cipher_list(CIPHERS)
+        self._context.set_verify(SSL.VERIFY_PEER)
+        self._context.set_options(SSL.OP_NO_RENEGOTIATION)
+        roots(self._context)
+
+    async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        _checked.set(None)
+        if not data.server.address or data.server.transport_protocol != "tcp":
+            data.server.error = "only TCP is dialled"
+            return
+        host, port = data.server.address[:2]
+        record = self.ledger.connection(data.client.id)
+        if (host, port) not in record.cleared:
+            raise Refused(f"{host}:{port} was not judged")
+        addresses, failure = await self._addresses(parse_host(host), port)
+        if failure is not None:
+            record.failed(host, port, failure)
+            data.server.error = failure.detail
+            return
+        _checked.set(Checked((host, port), addresses))
+
+    async def _addresses(self, host: Host, port: int) -> tuple[tuple[IPAddress, ...], Failure | None]:
+        if host.address is not None:
+            found = [host.address]
+        else:
+            try:
+                found = await self._resolve(host.name, port)
+            except OSError as e:
+                return (), Failure(Reason.UPSTREAM_UNRESOLVED, f"{host} can't be resolved: {e.strerror or e}")
+        if not found:
+            return (), Failure(Reason.UPSTREAM_UNRESOLVED, f"{host} has no address")
+        allowed = self._policy().network.allow_addresses
+        for address in found:
+            # One bad address refuses the name: an answer that mixes public and private ones is no accident.
+            if (kind := guard(address, allowed)) is not None:
+                return (), Failure(
+                    Reason.PRIVATE_ADDRESS, f"{host} leads to {address}, which is {kind.replace('_', ' ')}"
+                )
+        return tuple(found), None
+
+    def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        if data.server.address and data.server.peername:
+            record = self.ledger.connection(data.client.id)
+            host, port = data.server.address[:2]
+            record.failures.pop((host, port), None)
+            record.upstream_address = str(Authority(parse_host(data.server.peername[0]), data.server.peername[1]))
+
+    def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
+        if data.server.address:
+            record = self.ledger.connection(data.client.id)
+            host, port = data.server.address[:2]
+            if (host, port) not in record.failures:
+                detail = f"{host} port {port} can't be reached: {data.server.error}"
+                record.failed(host, port, Failure(Reason.UPSTREAM_UNREACHABLE, detail))
+        _let_retry(data.server)
+
+    def tls_start_server(self, tls_start: tls.TlsData) -> None:
+        server, client = tls_start.conn, tls_start.context.client
+        assert isinstance(server, connection.Server) and server.address
+        host = parse_host(server.address[0])  # the judged name; an SNI is only ever equal to it
+        upstream = SSL.Connection(self._context)
+        if host.address is not None:
+            server.sni = None  # RFC 6066, section 3: an address is no server name
+            _expect_address(upstream, host.address)
+        else:
+            server.sni = host.name
+            upstream.set_tlsext_host_name(host.name.encode())
+            _expect_name(upstream, host.name)
+        offers = tuple(offer for offer in client.alpn_offers if offer in (b"h2", b"http/1.1")) or (b"http/1.1",)
+        server.alpn_offers = offers
+        upstream.set_alpn_protos(list(offers))
+        upstream.set_connect_state()
+        tls_start.ssl_conn = upstream
+
+    def tls_failed_server(self, tls_failed: tls.TlsData) -> None:
+        server = tls_failed.conn
+        assert isinstance(server, connection.Server) and server.address
+        host, port = server.address[:2]
+        record = self.ledger.connection(tls_failed.context.client.id)
+        diagnosis = diagnose_server(server.error or "")
+        detail = f"{host} port {port}: {server.error}"
+        if (host, port) not in record.failures:
+            record.failed(host, port, Failure(Reason.UPSTREAM_TLS, detail))
+        self.ledger.handshake_failed(record, diagnosis, upstream=Authority(parse_host(host), port))
+        _let_retry(server)
+
+
+def _let_retry(server: connection.Server) -> None:
+    asyncio.get_running_loop().call_later(RETRY_SECONDS, setattr, server, "error", None)
+
+
+def _expect_name(upstream: SSL.Connection, name: str) -> None:
+    """Verification is of the chain *and* of this name; no partial wildcards, no common name (RFC 9525)."""
+    lib: Any = SSL._lib  # type: ignore[attr-defined]
+    param = lib.SSL_get0_param(upstream._ssl)
+    flags = lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | getattr(lib, "X509_CHECK_FLAG_NEVER_CHECK_SUBJECT", 0)
+    lib.X509_VERIFY_PARAM_set_hostflags(param, flags)
+    encoded = name.encode()
+    SSL._openssl_assert(lib.X509_VERIFY_PARAM_set1_host(param, encoded, len(encoded)) == 1)
+
+
+def _expect_address(upstream: SSL.Connection, address: IPAddress) -> None:
+    lib: Any = SSL._lib  # type: ignore[attr-defined]
+    param = lib.SSL_get0_param(upstream._ssl)
+    packed = address.packed
+    SSL._openssl_assert(lib.X509_VERIFY_PARAM_set1_ip(param, packed, len(packed)) == 1)

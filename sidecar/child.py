@@ -1,0 +1,71 @@
+"""The command that `sidecar exec` runs: its environment, its signals, its exit code."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sidecar.trust.env import env_variables
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+
+
+def environment(trust: Path, proxy: str, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """
+    *base* with proxy and trust variables: both spellings, since programs differ in which they read.
+
+    ``NO_PROXY`` is emptied: an exception in the user's own environment would lead past the sidecar.
+    """
+    variables = dict(base) | env_variables(trust)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY"):
+        variables[name] = variables[name.lower()] = proxy
+    for name in ("NO_PROXY", "no_proxy"):
+        variables[name] = ""
+    variables["NODE_USE_ENV_PROXY"] = "1"  # Node 22.21 and later: fetch and https honour the variables
+    return variables
+
+
+class Child:
+    """
+    One command, run to its end.
+
+    Attributes:
+        exit_code: The command's own; 128 + N if signal N ended it, as shells say.
+        error: Why it couldn't be started, else None.
+    """
+
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        self._command, self._variables = list(command), dict(variables)
+        self.exit_code = 1
+        self.error: str | None = None
+
+    async def run(self) -> None:
+        """Start it, pass on signals, wait for its end. Cancelled: end it first."""
+        program = shutil.which(self._command[0], path=self._variables.get("PATH"))
+        if program is None:
+            self.error = f"{self._command[0]!r} isn't a program on the PATH; write the command after --"
+            return
+        try:
+            process = await asyncio.create_subprocess_exec(program, *self._command[1:], env=self._variables)
+        except OSError as e:
+            self.error = f"{program}: can't be run: {e.strerror}"
+            return
+        loop = asyncio.get_running_loop()
+        for number in _FORWARDED:
+            # Of a Ctrl-C the terminal has told the command already; a second one would end its clean-up.
+            loop.add_signal_handler(number, _forward, process, number)
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        self.exit_code = code if code >= 0 else 128 - code
+
+
+def _forward(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    from_terminal = number in (signal.SIGINT, signal.SIGQUIT) and os.isatty(0)
+    if process.returncode is None and not from_terminal:
+        process.send_signal(number)

@@ -1,0 +1,89 @@
+"""``sidecar bootstrap``: make the session CA and the trust folder."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidecar.bootstrap import Order, Report
+from sidecar.bootstrap import bootstrap as run
+from sidecar.pki.session_ca import ORGANIZATION
+
+
+def bootstrap(
+    common_name: Annotated[
+        str, typer.Option(help="Common name of the CA, usually the session's id.", envvar="EGRESS_COMMON_NAME")
+    ],
+    ca_dir: Annotated[
+        Path, typer.Option(help="Folder for the CA and its key; only the sidecar may see it.", envvar="EGRESS_CA_DIR")
+    ] = Path("/etc/egress/ca"),
+    trust_dir: Annotated[
+        Path, typer.Option(help="Folder for what the workload trusts; never a key.", envvar="EGRESS_TRUST_DIR")
+    ] = Path("/etc/egress/trust"),
+    trust_mount: Annotated[
+        Path | None,
+        typer.Option(help="Where the workload will find the trust folder, if elsewhere.", envvar="EGRESS_TRUST_MOUNT"),
+    ] = None,
+    validity_hours: Annotated[
+        int, typer.Option(help="Validity of a new CA, from now.", envvar="EGRESS_VALIDITY_HOURS", min=1, max=876_000)
+    ] = 24,
+    skew_hours: Annotated[
+        int,
+        typer.Option(
+            help="Added before and after, for clocks that disagree.", envvar="EGRESS_SKEW_HOURS", min=0, max=8_760
+        ),
+    ] = 1,
+    organization: Annotated[
+        str, typer.Option(help="Organization in the CA's subject.", envvar="EGRESS_ORGANIZATION")
+    ] = ORGANIZATION,
+    force: Annotated[bool, typer.Option("--force", help="Make a new CA even if there is one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")] = False,
+) -> None:
+    """Make the session CA and what the workload trusts; run again, it repairs what is missing and keeps a valid CA."""
+    order = Order(
+        common_name=common_name,
+        ca_dir=ca_dir,
+        trust_dir=trust_dir,
+        trust_mount=trust_mount,
+        validity=timedelta(hours=validity_hours),
+        skew=timedelta(hours=skew_hours),
+        organization=organization,
+        force=force,
+    )
+    report = run(order, datetime.now(UTC))
+    typer.echo(as_object(report) if as_json else as_text(report, order))
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def as_object(report: Report) -> str:
+    """The report as one line of JSON; times in RFC 3339, UTC."""
+    return json.dumps(
+        {
+            "ca": report.state,
+            "common_name": report.ca.common_name,
+            "fingerprint_sha256": report.ca.fingerprint(),
+            "not_before": f"{report.ca.not_before:%Y-%m-%dT%H:%M:%SZ}",
+            "not_after": f"{report.ca.not_after:%Y-%m-%dT%H:%M:%SZ}",
+            "trust_mount": str(report.mount),
+            "written": [str(path) for path in report.written],
+            "unchanged": [str(path) for path in report.unchanged],
+            "warnings": list(report.warnings),
+        }
+    )
+
+
+def as_text(report: Report, order: Order) -> str:
+    """The report for people; its last lines are the next step."""
+    until = f"{report.ca.not_after:%Y-%m-%dT%H:%M:%SZ}"
+    return "\n".join(
+        [
+            f"{report.state} CA {report.ca.common_name!r}, valid until {until}",
+            *(f"wrote {path}" for path in report.written),
+            *([] if report.written else ["everything was current"]),
+            f"Next: give {order.ca_dir} to the sidecar alone; mount {order.trust_dir} read-only into the workload",
+            f"at {report.mount}, and set the variables in {order.trust_dir / 'env'} there.",
+        ]
+    )

@@ -1,0 +1,87 @@
+"""``sidecar exec``: a temporary session around one command."""
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from sidecar import logs
+from sidecar.cli.options import DrainSeconds, EventLevel, LogLevel, OwnLogLevel, PolicyFile, Resolve, UpstreamCa
+from sidecar.cli.tables import summary_table
+from sidecar.errors import CannotRun
+from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.policy import load_policy
+
+_COOPERATIVE = (
+    "sidecar: the command is cooperative: a program that ignores the proxy variables isn't held (events: {events})"
+)
+
+
+def exec_(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]…", help="What to run, after --.")],
+    policy: PolicyFile = Path("policy.yaml"),
+    upstream_ca: UpstreamCa = None,
+    resolve: Resolve = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(envvar="EGRESS_EVENTS", metavar="FILE", help="Append events to FILE. Default: standard error."),
+    ] = None,
+    event_level: EventLevel = LogLevel.INFO,
+    log_level: OwnLogLevel = LogLevel.WARNING,
+    drain_seconds: DrainSeconds = 2.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no notice, only events.")] = False,
+) -> None:
+    """
+    Run COMMAND with its own sidecar, and give its exit code.
+
+    The CA's key stays in memory; the trust bundle lies in a private folder while the command runs. The command gets
+    proxy and trust variables, so it must be one that honours them.
+    """
+    logs.configure(log_level)
+    loaded = load_policy(policy)
+
+    from sidecar.child import Child, environment
+    from sidecar.pki.session_ca import issue_session_ca
+    from sidecar.runtime.engine import serve
+    from sidecar.runtime.listeners import address_of, bind
+    from sidecar.runtime.session import Session, Settings, parse_resolve
+    from sidecar.trust.bundle import trust_files
+
+    pinned = parse_resolve(resolve or ())
+    name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    ca = issue_session_ca(common_name=name, now=datetime.now(UTC))
+    listener = bind(IPv4Address("127.0.0.1"), 0)
+    sink = FileSink(events) if events else StreamSink(sys.stderr.fileno())
+    settings = Settings(
+        policy=loaded,
+        ca=ca,
+        sink=sink,
+        session=name,
+        level=event_level.value,
+        upstream_ca=upstream_ca,
+        pinned=pinned,
+    )
+    session = Session(settings)
+    if not quiet:
+        print(_COOPERATIVE.format(events=events or "standard error"), file=sys.stderr)
+
+    with tempfile.TemporaryDirectory(prefix="egress-") as folder:
+        trust = Path(folder)
+        for file, content in trust_files(ca, trust).items():
+            (trust / file).write_bytes(content)
+        child = Child(command, environment(trust, f"http://{address_of(listener)}"))
+        try:
+            uvloop.run(serve(session, [listener], until=child.run, drain_seconds=drain_seconds))
+        finally:
+            summary = session.close()
+    if not quiet:
+        Console(stderr=True).print(summary_table(summary))
+    if child.error is not None:
+        raise CannotRun(child.error)
+    raise typer.Exit(child.exit_code)

@@ -1,0 +1,57 @@
+"""Options that several subcommands share, each a flag and an ``EGRESS_*`` variable."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidecar.errors import SidecarError
+from sidecar.hosts import IPAddress, parse_host
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+PolicyFile = Annotated[
+    Path, typer.Option("--policy", "-p", envvar="EGRESS_POLICY", metavar="FILE", help="The policy (YAML).")
+]
+UpstreamCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="EGRESS_UPSTREAM_CA",
+        metavar="FILE",
+        help="Verify upstreams with these roots (PEM) alone. Default: certifi's and the system's.",
+    ),
+]
+Resolve = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="EGRESS_RESOLVE",
+        metavar="NAME:ADDRESS",
+        help="Take this address for that name, as curl does; NAME:PORT:ADDRESS, too. May be repeated.",
+    ),
+]
+EventLevel = Annotated[
+    LogLevel, typer.Option(envvar="EGRESS_EVENT_LEVEL", help="Least level of events; debug has request_opened, too.")
+]
+OwnLogLevel = Annotated[
+    LogLevel, typer.Option("--log-level", envvar="EGRESS_LOG_LEVEL", help="Level of the sidecar's own log, on stderr.")
+]
+DrainSeconds = Annotated[
+    float, typer.Option(envvar="EGRESS_DRAIN_SECONDS", min=0, help="At a stop, wait so long for requests in flight.")
+]
+
+
+def parse_listen(text: str) -> tuple[IPAddress, int]:
+    """``ADDRESS:PORT``, an IPv6 address in brackets; port 0 lets the system choose."""
+    found = re.fullmatch(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})", text)
+    address = parse_host("127.0.0.1" if found[1] == "localhost" else found[1]).address if found else None
+    if found is None or address is None or int(found[2]) > 65535:
+        raise SidecarError(f"--listen {text!r} isn't ADDRESS:PORT; write '127.0.0.1:14101'")
+    return address, int(found[2])

@@ -1,0 +1,97 @@
+"""The event log: gives each event its envelope and its line, counts it into the summary, hands it to a sink."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+import orjson
+
+from sidecar.events.model import SCHEMA, Event, EventsDropped, Level, SessionEnded
+from sidecar.events.summary import Tally
+
+_RANK: dict[Level, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+
+
+class Sink(Protocol):
+    """Where lines go. ``offer`` never blocks; it says whether the line was taken."""
+
+    def offer(self, line: bytes) -> bool: ...
+    def close(self) -> None: ...
+
+
+class EventLog:
+    """
+    Numbers events and hands their lines to a sink; safe to call from any thread.
+
+    ``seq`` is given to lines that the sink takes, so a file has no gaps; what it doesn't take is counted and
+    reported by an ``events_dropped`` in front of the next line that it does.
+
+    Args:
+        session: The session's id, in every line.
+        sink: Takes the lines.
+        level: The least level that is written.
+        now: The clock; aware, UTC.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: str,
+        sink: Sink,
+        level: Level = "info",
+        worker: int = 0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._session, self._sink, self._worker, self._now = session, sink, worker, now
+        self._least = _RANK[level]
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._unreported = 0
+        self._tally = Tally(started=now())
+
+    def emit(self, event: Event) -> None:
+        """Write *event*, if its level is asked for. Never blocks, never raises for a slow or dead reader."""
+        with self._lock:
+            self._tally.count(event)
+            if _RANK[event.level] >= self._least:
+                self._write(event)
+
+    def connection_opened(self) -> None:
+        """Count a client connection into the summary."""
+        with self._lock:
+            self._tally.connection()
+
+    def close(self) -> SessionEnded:
+        """Write the summary as the session's last line, flush, and return it."""
+        with self._lock:
+            ended = SessionEnded(summary=self._tally.summary(self._now()))
+            self._write(ended)
+        self._sink.close()
+        return ended
+
+    def _write(self, event: Event) -> None:
+        if self._unreported:
+            report = EventsDropped(count=self._unreported)
+            if self._sink.offer(self._line(report)):
+                self._seq += 1
+                self._unreported = 0
+        if not self._unreported and self._sink.offer(self._line(event)):
+            self._seq += 1
+        else:
+            self._unreported += 1
+            self._tally.dropped += 1
+
+    def _line(self, event: Event) -> bytes:
+        envelope = {
+            "event": event.name,
+            "schema": SCHEMA,
+            "seq": self._seq,
+            "timestamp": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "session": self._session,
+            "worker": self._worker,
+            "level": event.level,
+        }
+        head = orjson.dumps(envelope)
+        body = orjson.dumps(event)
+        return head[:-1] + (b"" if body == b"{}" else b",") + body[1:] + b"\n"

@@ -1,0 +1,87 @@
+"""Where event lines go: a file or a stream, written by a thread of its own from a bounded queue."""
+
+import os
+import threading
+from collections import deque
+from pathlib import Path
+
+from sidecar.errors import CannotRun
+
+QUEUE_LINES = 65_536
+_CLOSE_SECONDS = 5.0
+
+
+class StreamSink:
+    """
+    Writes lines to a file descriptor from a thread, so that a slow reader never slows a request.
+
+    Args:
+        fd: Where to write; owned by the caller.
+        capacity: Lines that may wait. Beyond it `offer` says no.
+    """
+
+    def __init__(self, fd: int, *, capacity: int = QUEUE_LINES) -> None:
+        self._fd, self._capacity = fd, capacity
+        self._lines: deque[bytes] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._broken = False
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread.start()
+
+    def offer(self, line: bytes) -> bool:
+        with self._wake:
+            if self._broken or self._closing or len(self._lines) >= self._capacity:
+                return False
+            self._lines.append(line)
+            self._wake.notify()
+        return True
+
+    def close(self) -> None:
+        """Write what waits (for at most five seconds: the reader may be stuck) and stop."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(_CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._lines and not self._closing:
+                    self._wake.wait()
+                chunk = b"".join(self._lines)
+                self._lines.clear()
+                if not chunk:
+                    return
+            try:
+                self._write(chunk)
+            except OSError:
+                with self._wake:
+                    self._broken = True
+                    self._lines.clear()
+                return
+
+    def _write(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+
+class FileSink(StreamSink):
+    """
+    Appends lines to *path*, made 0600: events tell what a workload does.
+
+    Raises:
+        CannotRun: The file can't be opened for appending.
+    """
+
+    def __init__(self, path: Path, *, capacity: int = QUEUE_LINES) -> None:
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise CannotRun(f"{path}: events can't be written there: {e.strerror}") from None
+        super().__init__(fd, capacity=capacity)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._fd)

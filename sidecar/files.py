@@ -1,0 +1,173 @@
+"""Files as they must be on disk: whole or not at all, in the right mode, never through somebody's symbolic link."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sidecar.errors import CannotRun
+
+SECRET = 0o600
+PUBLIC = 0o644
+SECRET_FOLDER = 0o700
+PUBLIC_FOLDER = 0o755
+
+
+class CannotWrite(CannotRun):
+    """This user may not write here, or the disk is full."""
+
+
+def write_file(path: Path, data: bytes, mode: int) -> None:
+    """
+    Replace a file atomically: after a crash there is the old content or the new one.
+
+    Raises:
+        CannotWrite: The file system refuses.
+    """
+    with _explained(path):
+        _stage(path, data, mode)
+        _commit(path)
+
+
+def write_pair(first: Path, first_data: bytes, second: Path, second_data: bytes, mode: int) -> None:
+    """
+    Replace two files of one folder that only mean something together.
+
+    Two renames can't be one step. So both are written beside their places first; only then *first* is put in its
+    place, then *second*. A crash in between leaves *second*'s content whole in ``staged(second)``: whoever finds that
+    it belongs to *first* calls `finish_pair`.
+
+    Raises:
+        CannotWrite: The file system refuses. Before the first rename, nothing has changed.
+    """
+    with _explained(first):
+        try:
+            _stage(second, second_data, mode)
+            _stage(first, first_data, mode)
+        except OSError:
+            discard_staged(first, second)
+            raise
+        _commit(first)
+        _commit(second)
+
+
+def finish_pair(second: Path) -> None:
+    """Put the staged content of a pair's second file in its place, after a crash between the two renames."""
+    with _explained(second):
+        _commit(second)
+
+
+def staged(path: Path) -> Path:
+    """Where a file's next content waits for its rename."""
+    return path.with_name(f".{path.name}.new")
+
+
+def discard_staged(*paths: Path) -> None:
+    """Remove what a crash left half-written."""
+    for path in paths:
+        with suppress(OSError):
+            staged(path).unlink()
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes], mode: int) -> tuple[list[Path], list[Path]]:
+    """
+    Bring files up to date, each atomically; those that have the content and the mode already aren't touched.
+
+    Returns:
+        The paths that were written, and those that weren't.
+
+    Raises:
+        CannotWrite: The file system refuses.
+    """
+    written, unchanged = [], []
+    for name, data in files.items():
+        path = folder / name
+        if _is_current(path, data, mode):
+            unchanged.append(path)
+        else:
+            write_file(path, data, mode)
+            written.append(path)
+    return written, unchanged
+
+
+def make_folder(folder: Path, mode: int, *, own: Iterable[str]) -> None:
+    """
+    Make a folder, or give one that is there already its mode.
+
+    The mode of an existing folder is changed only if it is this user's and holds nothing but *own* names: the shared
+    folder of others, ``/tmp`` say, stays as it is.
+
+    Raises:
+        CannotWrite: The file system refuses, or something else has that name.
+    """
+    with _explained(folder):
+        if not folder.exists():
+            folder.mkdir(mode=mode, parents=True)
+            folder.chmod(mode)  # mkdir's mode is cut by the umask
+            return
+        status = folder.stat()
+        names = {entry.name for entry in folder.iterdir()}
+        ours = {*own, *(staged(folder / name).name for name in own)}
+        if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX and names <= ours:
+            with suppress(OSError):  # mounted read-only, say: what is in it has its own mode
+                folder.chmod(mode)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """
+    Hold a folder against others that lock it too; waits for them. The lock ends with the process at the latest.
+
+    Raises:
+        CannotWrite: The folder can't be opened.
+    """
+    with _explained(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with _explained(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _stage(path: Path, data: bytes, mode: int) -> None:
+    beside = staged(path)
+    beside.unlink(missing_ok=True)
+    # O_EXCL: who else may write to this folder could have put a link there since.
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, SECRET)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+
+
+def _commit(path: Path) -> None:
+    staged(path).replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some file systems can't sync a folder; the rename is still atomic
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_current(path: Path, data: bytes, mode: int) -> bool:
+    try:
+        status = path.lstat()
+        # Regular files only: reading a named pipe that somebody put there would wait forever.
+        return stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == mode and path.read_bytes() == data
+    except OSError:
+        return False
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        where = e.filename or path
+        raise CannotWrite(f"{where}: {e.strerror}; name a folder that this user may write to, or mount one") from e

@@ -1,0 +1,123 @@
+"""
+Why a TLS handshake failed, concluded from what OpenSSL and mitmproxy say: the one place that knows their words.
+
+The words vary with OpenSSL's version; the tests hold recorded ones.
+"""
+
+import re
+from dataclasses import dataclass
+
+from sidecar.reasons import HandshakeReason
+
+_ALERT = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?([a-z0-9 ]+)")
+# The alerts of RFC 8446, section 6, and RFC 5246, section 7.2, as OpenSSL spells them.
+_ALERTS = frozenset(
+    alert.strip()
+    for alert in """
+    close notify, unexpected message, bad record mac, record overflow, handshake failure, no certificate,
+    bad certificate, unsupported certificate, certificate revoked, certificate expired, certificate unknown,
+    illegal parameter, unknown ca, access denied, decode error, decrypt error, protocol version,
+    insufficient security, internal error, inappropriate fallback, user cancelled, no renegotiation,
+    missing extension, unsupported extension, certificate unobtainable, unrecognized name,
+    bad certificate status response, unknown psk identity, certificate required, no application protocol
+    """.split(",")
+)
+_TRUST = "the client doesn't trust the session CA: give it the trust bundle (see `env` in the trust folder)"
+_PIN = "the client refuses this certificate although it may know the CA: it pins, or it reads another trust store"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a failed handshake means; *suspected* if the peer only left, without an alert."""
+
+    reason: HandshakeReason
+    detail: str
+    hint: str
+    alert: str | None = None
+    suspected: bool = False
+
+
+def alert_of(words: str) -> str | None:
+    """The name of the TLS alert in OpenSSL's words, in RFC 8446's spelling (``unknown_ca``); None if there is none."""
+    for found in _ALERT.findall(words):
+        if (name := found.strip()) in _ALERTS:
+            return "user_canceled" if name == "user cancelled" else name.replace(" ", "_")
+    return None
+
+
+def diagnose_client(words: str) -> Diagnosis:
+    """The workload's handshake failed with these words of OpenSSL or mitmproxy."""
+    reason = HandshakeReason
+    match alert := alert_of(words):
+        case "unknown_ca":
+            return Diagnosis(reason.CLIENT_REJECTED_CA, words, _TRUST, alert)
+        case "bad_certificate" | "certificate_unknown":
+            # Go, Java, NSS and Schannel say so for a CA that they don't know; so do pins.
+            return Diagnosis(
+                reason.CLIENT_REJECTED_CA, words, f"{_TRUST}; if it has it, the client pins: use passthrough", alert
+            )
+        case "certificate_expired" | "certificate_revoked" | "unsupported_certificate" | "access_denied":
+            return Diagnosis(
+                reason.CLIENT_REJECTED_CERTIFICATE, words, f"{_PIN}; compare clocks, or use passthrough", alert
+            )
+        case "protocol_version":
+            return Diagnosis(reason.CLIENT_VERSION, words, "the client speaks neither TLS 1.2 nor 1.3", alert)
+        case "handshake_failure" | "insufficient_security":
+            return Diagnosis(
+                reason.CLIENT_CIPHERS, words, "the client has no cipher suite in common with the sidecar", alert
+            )
+        case str():
+            return Diagnosis(reason.CLIENT_OTHER, words, "the alert says what the client objected to", alert)
+        case None:
+            pass
+    if words.startswith("Cannot parse ClientHello"):
+        return Diagnosis(reason.CLIENT_HELLO, "the ClientHello can't be parsed", "the client sent no valid TLS")
+    if "connection closed" in words or "closed early" in words or "unexpected eof" in words.lower():
+        return Diagnosis(
+            reason.CLIENT_CLOSED,
+            words,
+            f"the client hung up without an alert; perhaps {_TRUST}, or it pins",
+            suspected=True,
+        )
+    if "unsupported protocol" in words or "version too low" in words:
+        return Diagnosis(reason.CLIENT_VERSION, words, "the client speaks neither TLS 1.2 nor 1.3")
+    if "no shared cipher" in words or "no suitable" in words:
+        return Diagnosis(reason.CLIENT_CIPHERS, words, "the client has no cipher suite in common with the sidecar")
+    return Diagnosis(reason.CLIENT_OTHER, words, "see detail")
+
+
+def established_but_unused(alert_words: str | None) -> Diagnosis:
+    """The handshake was completed, then the client left without a byte: as a pin does, or a late alert says."""
+    if alert_words is not None and (alert := alert_of(alert_words)) is not None and alert != "close_notify":
+        return diagnose_client(alert_words)
+    return Diagnosis(
+        HandshakeReason.CLIENT_CLOSED_AFTER_HANDSHAKE,
+        "the client completed the handshake and left without sending a byte",
+        f"perhaps {_PIN}; if so, use passthrough for this host",
+        suspected=True,
+    )
+
+
+def diagnose_server(words: str) -> Diagnosis:
+    """The upstream's handshake failed with these words of OpenSSL or mitmproxy."""
+    reason = HandshakeReason
+    if verify := re.search(r"[Cc]ertificate verify failed: (.+)", words):
+        why = verify.group(1)
+        if "mismatch" in why:
+            return Diagnosis(reason.UPSTREAM_NAME, words, "the upstream's certificate is for another name")
+        hint = "the upstream's chain doesn't verify; a private root is given with --upstream-ca"
+        return Diagnosis(reason.UPSTREAM_CERTIFICATE, words, hint)
+    alert = alert_of(words)
+    if "cannot agree on a TLS version" in words or "unsupported protocol" in words or alert == "protocol_version":
+        return Diagnosis(
+            reason.UPSTREAM_VERSION, words, "the upstream speaks neither TLS 1.2 nor 1.3", alert or "protocol_version"
+        )
+    if "does not speak TLS" in words or "wrong version number" in words:
+        return Diagnosis(reason.UPSTREAM_NOT_TLS, words, "the upstream doesn't speak TLS on this port")
+    if alert in ("handshake_failure", "insufficient_security"):
+        return Diagnosis(
+            reason.UPSTREAM_CIPHERS, words, "the upstream has no cipher suite in common with the sidecar", alert
+        )
+    if "connection closed" in words or "unexpected eof" in words.lower():
+        return Diagnosis(reason.UPSTREAM_CLOSED, words, "the upstream hung up during the handshake", suspected=True)
+    return Diagnosis(reason.UPSTREAM_OTHER, words, "see detail", alert)

@@ -1,0 +1,33 @@
+"""The program's own log: structlog on stderr. Events are not logs; they alone go to stdout."""
+
+import logging
+import sys
+
+import structlog
+
+# mitmproxy logs each connection and each refusal at these levels; our events say it better.
+_CHATTY = ("mitmproxy.proxy.server", "mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "hpack", "asyncio")
+
+
+def configure(level: str = "warning", *, json: bool = False) -> None:
+    """Send the standard library's logging, mitmproxy's included, through structlog to stderr at *level*."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    final: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        renderer,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR if level.upper() != "DEBUG" else logging.DEBUG)

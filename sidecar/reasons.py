@@ -1,0 +1,50 @@
+"""The closed sets of words that say why. They become metric labels and alert rules: words are added, never changed."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a connection or a request was allowed, denied or failed."""
+
+    RULE_ALLOW = "rule_allow"
+    RULE_DENY = "rule_deny"
+    DEFAULT_ALLOW = "default_allow"
+    DEFAULT_DENY = "default_deny"
+    IDENTITY_MISMATCH = "identity_mismatch"
+    MALFORMED_REQUEST = "malformed_request"  # not one unambiguous HTTP request to one valid host
+    PRIVATE_ADDRESS = "private_address"  # the name resolves to an address that isn't global and not excepted
+    NOT_HTTP = "not_http"
+    NOT_REDIRECTED = "not_redirected"  # reached the transparent listener without a redirect
+    UDP = "udp"
+    POLICY_CHANGED = "policy_changed"  # allowed when it began, no longer allowed
+    INTERNAL_ERROR = "internal_error"
+    TIMEOUT = "timeout"
+    OVERLOAD = "overload"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    UPSTREAM_DISCONNECTED = "upstream_disconnected"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_UNRESOLVED = "upstream_unresolved"
+    UPSTREAM_TLS = "upstream_tls"
+    UPSTREAM_PROTOCOL = "upstream_protocol"
+    SHUTDOWN = "shutdown"
+
+
+class HandshakeReason(StrEnum):
+    """Why a TLS handshake failed, on the workload's side (``tls_client_…``) or on the upstream's."""
+
+    CLIENT_REJECTED_CA = "tls_client_rejected_ca"
+    CLIENT_REJECTED_CERTIFICATE = "tls_client_rejected_certificate"  # an alert that a pin or another check may send
+    CLIENT_CLOSED = "tls_client_closed"  # hung up without an alert
+    CLIENT_CLOSED_AFTER_HANDSHAKE = "tls_client_closed_after_handshake"  # handshake done, no byte sent: a pin, perhaps
+    CLIENT_VERSION = "tls_client_version"
+    CLIENT_CIPHERS = "tls_client_ciphers"
+    CLIENT_HELLO = "tls_client_hello"  # not a ClientHello that can be parsed
+    CLIENT_OTHER = "tls_client_other"
+    UPSTREAM_CERTIFICATE = "tls_upstream_certificate"  # chain or validity
+    UPSTREAM_NAME = "tls_upstream_name"  # a certificate for another name
+    UPSTREAM_VERSION = "tls_upstream_version"
+    UPSTREAM_CIPHERS = "tls_upstream_ciphers"
+    UPSTREAM_NOT_TLS = "tls_upstream_not_tls"
+    UPSTREAM_CLOSED = "tls_upstream_closed"
+    UPSTREAM_OTHER = "tls_upstream_other"
+    INTERNAL_ERROR = "internal_error"

@@ -1,0 +1,79 @@
+"""Listeners on sockets that we have bound ourselves: a taken port is an error before anything else starts."""
+
+import asyncio
+import errno
+import os
+import socket
+from typing import Any, ClassVar
+
+from mitmproxy.proxy import layer, layers
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance
+from mitmproxy.proxy.mode_specs import ProxyMode
+
+from sidecar.errors import CannotRun
+from sidecar.hosts import IPAddress
+
+BACKLOG = 1024
+
+
+def bind(address: IPAddress, port: int) -> socket.socket:
+    """
+    A bound, listening TCP socket; port 0 lets the system choose.
+
+    Raises:
+        CannotRun: The port is taken or may not be bound here, or the host isn't an address of this machine.
+    """
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((str(address), port))
+        listener.listen(BACKLOG)
+    except OSError as e:
+        listener.close()
+        why = {
+            errno.EADDRINUSE: "the port is in use; choose another one, or stop what listens there",
+            errno.EACCES: "not permitted; choose a port above 1023",
+            errno.EADDRNOTAVAIL: "this machine has no such address; listen on 127.0.0.1 or ::1",
+        }.get(e.errno or 0, e.strerror or str(e))
+        raise CannotRun(f"--listen {address} port {port}: {why}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class ExplicitMode(ProxyMode):
+    """An explicit HTTP proxy on inherited descriptors: ``explicit:7,8``."""
+
+    description = "explicit HTTP proxy"
+    default_port = None
+    transport_protocol: ClassVar[Any] = "tcp"
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("needs descriptors")
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [int(number) for number in self.data.split(",")]
+
+
+class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
+    """Registers itself with mitmproxy by being defined."""
+
+    def make_top_layer(self, context: Context) -> layer.Layer:
+        return layers.modes.HttpProxy(context)
+
+    async def _start(self) -> None:
+        self._servers = [
+            await asyncio.start_server(self.handle_stream, sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG)
+            for number in self.mode.descriptors
+        ]

@@ -1,0 +1,141 @@
+"""One session: what was loaded at start, and the collaborators that the addons share."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import certifi
+from OpenSSL import SSL
+
+from sidecar import __version__
+from sidecar.errors import SidecarError
+from sidecar.events.log import EventLog, Sink
+from sidecar.events.model import CaLoaded, Level, PolicyLoaded, SessionStarted, Summary
+from sidecar.hosts import HostError, IPAddress, parse_host
+from sidecar.ledger import Ledger
+from sidecar.pki.leaf import LeafMinter
+from sidecar.pki.pem import certificates_in
+from sidecar.pki.session_ca import SessionCa
+from sidecar.policy import Policy, lint_policy
+from sidecar.store import PolicyStore
+
+# Where Debian, Alpine, RHEL and openSUSE keep the system's roots.
+_SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+)
+
+_RESOLVE = re.compile(r"(?P<name>[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?:(?P<address>\[[^\]]+\]|[0-9.]+)")
+
+type Pinned = Mapping[tuple[str, int | None], IPAddress]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a session is told, parsed; the CLI's flags and the addon's options both become this."""
+
+    policy: Policy
+    ca: SessionCa
+    sink: Sink
+    session: str
+    level: Level = "info"
+    upstream_ca: Path | None = None
+    pinned: Pinned = field(default_factory=dict)
+
+
+class Session:
+    """The collaborators of one session. Made once; the addons get them through their constructors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.policy = PolicyStore(settings.policy)
+        self._roots = root_files(settings.upstream_ca)
+        self.log = EventLog(session=settings.session, sink=settings.sink, level=settings.level)
+        self.ledger = Ledger(self.log.emit, opened=self.log.connection_opened)
+        self._minter = LeafMinter(settings.ca, lambda: datetime.now(UTC))
+
+    def minter(self) -> LeafMinter:
+        return self._minter
+
+    def load_roots(self, context: SSL.Context) -> None:
+        """Trust the upstream roots, and only them, in *context*."""
+        for file in self._roots:
+            context.load_verify_locations(str(file))
+
+    def announce(self, listen: tuple[str, ...]) -> None:
+        """The first events of a session: what it runs with."""
+        ca, policy = self.settings.ca, self.policy()
+        self.log.emit(SessionStarted(version=__version__, listen=listen))
+        self.log.emit(
+            CaLoaded(
+                subject=ca.certificate.subject.rfc4514_string(),
+                fingerprint_sha256=ca.fingerprint(),
+                not_before=ca.not_before.isoformat(),
+                not_after=ca.not_after.isoformat(),
+                chain_length=len(ca.chain),
+            )
+        )
+        self.log.emit(
+            PolicyLoaded(
+                source=policy.source,
+                policy_hash=policy.hash,
+                generation=policy.generation,
+                rules=len(policy.rules),
+                default=policy.default,
+                warnings=tuple(str(warning) for warning in lint_policy(policy)),
+            )
+        )
+
+    def close(self) -> Summary:
+        """End the session: what is still open gets its closing record, the summary is written and returned."""
+        for record in self.ledger.connections():
+            self.ledger.disconnect(record.id)
+        return self.log.close().summary
+
+
+def root_files(file: Path | None) -> tuple[Path, ...]:
+    """
+    The files of the roots that upstreams are verified with: *file* alone, else certifi's and the system's.
+
+    Raises:
+        SidecarError: *file* can't be read, or has no certificate in it.
+    """
+    if file is not None:
+        certificates_in(_read(file), str(file))
+        return (file,)
+    system = next((path for path in map(Path, _SYSTEM_ROOTS) if path.is_file()), None)
+    return (Path(certifi.where()), *((system,) if system else ()))
+
+
+def parse_resolve(entries: Iterable[str]) -> dict[tuple[str, int | None], IPAddress]:
+    """
+    Parse ``NAME:ADDRESS`` and curl's ``NAME:PORT:ADDRESS``; an IPv6 address stands in brackets.
+
+    Raises:
+        SidecarError: An entry is neither.
+    """
+    pinned: dict[tuple[str, int | None], IPAddress] = {}
+    for entry in entries:
+        parts = _RESOLVE.fullmatch(entry)
+        try:
+            if parts is None:
+                raise HostError(entry)
+            name, address = parse_host(parts["name"]), parse_host(parts["address"])
+            if address.address is None or name.address is not None:
+                raise HostError(entry)
+        except HostError:
+            text = f"--resolve {entry!r} isn't NAME:ADDRESS or NAME:PORT:ADDRESS; write 'example.com:192.0.2.1'"
+            raise SidecarError(text) from None
+        pinned[name.name, int(parts["port"]) if parts["port"] else None] = address.address
+    return pinned
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise SidecarError(f"{path}: can't be read: {e.strerror}") from None
