@@ -50,8 +50,6 @@ _HARMLESS: dict[str, Any] = {
     "emudhra": None,
     "emudhra_old": None,
 }
-# With any of these, stock mitmproxy makes a CA of its own before an addon is loaded.
-_MAKES_A_CA = ("certs", "key_size", "confdir")
 
 
 def addons_of(session: Session) -> list[object]:
@@ -97,9 +95,8 @@ class Egress:
             ("egress_resolve", "EGRESS_RESOLVE", "NAME:ADDRESS, separated by spaces: addresses of names."),
         ):
             loader.add_option(option, str, os.environ.get(variable, ""), text)
-        for name in _MAKES_A_CA:
-            if ctx.options.has_changed(name):
-                _refuse_to_start(f"the option {name} makes mitmproxy create a CA of its own; leave it out")
+        if getattr(ctx.master.addons.get("tlsconfig"), "certstore", None) is not None:
+            _refuse_to_start("mitmproxy has made a CA of its own; leave out the options confdir, certs and key_size")
         internals.install()
         guard_dials(asyncio.get_running_loop())
         # Stock TLS would create an RSA CA in running(); the onboarding app would answer on mitm.it.

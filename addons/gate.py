@@ -60,6 +60,9 @@ class Gate:
             return  # already answered, or not to be read as one request: the recorder closes it
         record = self.ledger.connection(flow.client_conn.id)
         request = record.requests[flow.id]
+        if record.refusal is not None:
+            self._refuse(flow, record, request, record.refusal)
+            return
         try:
             claims = _claims(record, flow.request)
         except (HostError, Malformed) as e:
@@ -122,8 +125,6 @@ class Gate:
 
 def _claims(record: ConnectionRecord, request: http.Request) -> Claims:
     """Every name that the client has given for this request."""
-    if record.malformed is not None:
-        raise Malformed(record.malformed)
     for name, value in request.headers.fields:
         if _CONTROL.search(value):
             raise Malformed(f"the value of header {name.decode('ascii', 'replace')!r} has a control character")

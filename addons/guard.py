@@ -75,7 +75,7 @@ def _refuse_hello(addon: Guarding, data: tls.ClientHelloData) -> str:
     data.context.server.error = _FAILURE.detail
     data.establish_server_tls_first = data.ignore_connection = False
     connection_record = addon.ledger.connection(data.context.client.id)
-    connection_record.malformed = _FAILURE.detail
+    connection_record.refusal = Problem.of_failure(_FAILURE)
     connection_record.cleared.clear()
     return data.context.client.id
 

@@ -63,7 +63,7 @@ class Protocol:
 
     def _tls(self, nextlayer: layer.NextLayer, record: ConnectionRecord, data: bytes) -> layer.Layer:
         context = nextlayer.context
-        if record.name is not None and record.name.verdict is Verdict.PASSTHROUGH and record.malformed is None:
+        if record.name is not None and record.name.verdict is Verdict.PASSTHROUGH and record.refusal is None:
             try:
                 hello = parse_client_hello(data)
             except ValueError:
@@ -102,7 +102,7 @@ class Protocol:
         record = self.ledger.connection(data.context.client.id)
         record.sni = _host_of(data.client_hello.sni)
         data.establish_server_tls_first = False
-        if record.authority is None or record.authority.port is None or record.malformed is not None:
+        if record.authority is None or record.authority.port is None or record.refusal is not None:
             return
         if isinstance(prove(Claims(record.authority, record.sni, record.connect_hosts), 443), Mismatch):
             return

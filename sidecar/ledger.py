@@ -62,7 +62,7 @@ class ConnectionRecord:
     opened: float  # time.monotonic(), seconds
     authority: Authority | None = None  # CONNECT's, or the name behind the original destination
     connect_hosts: tuple[Authority, ...] = ()  # the Host header of the CONNECT request
-    malformed: str | None = None  # what is wrong with the CONNECT, for every request inside of it
+    refusal: Problem | None = None  # what every request on this connection is answered with
     sni: Host | None = None
     name: Decision | None = None  # stage one: the verdict on name and port
     protocol: str = "none"  # none, http, passthrough, tcp

@@ -53,6 +53,16 @@ def test_a_link_is_replaced_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "f").is_symlink()
 
 
+def test_a_link_put_there_during_the_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"untouched")
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: path.symlink_to("elsewhere"))
+
+    with pytest.raises(files.CannotWrite, match="File exists"):
+        files.write_file(tmp_path / "f", b"data", files.PUBLIC)
+
+    assert (tmp_path / "elsewhere").read_bytes() == b"untouched"
+
+
 def test_current_files_are_not_touched_and_others_are(tmp_path: Path) -> None:
     files.write_folder(tmp_path, {"same": b"1", "stale": b"2", "closed": b"3"}, files.PUBLIC)
     (tmp_path / "stale").write_bytes(b"old")

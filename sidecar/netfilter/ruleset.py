@@ -120,8 +120,8 @@ class Ruleset:
         yield "type filter hook output priority 0; policy drop;"
         yield f'meta skuid {self.sidecar_uid} ct mark set {_OWN_MARK:#010x} accept comment "the sidecar"'
         # IPV6_FREEBIND lets anyone send from any address: a packet "from" outside to the pod's own address would make
-        # the answer to it, which leaves, a reply.
-        yield f'meta skuid != {self.sidecar_uid} fib saddr type != local goto refuse comment "not the pod\'s address"'
+        # the answer to it, which leaves, a reply. Dropped: a refusal would go to that address as well.
+        yield f'meta skuid != {self.sidecar_uid} fib saddr type != local drop comment "not the pod\'s address"'
         yield 'exthdr rt exists goto refuse comment "IPv6 source routing hides the destination"'
         yield 'ct direction reply accept comment "answers to who came in"'
         # Not `ct status dnat` alone: others may translate addresses in this namespace, too.

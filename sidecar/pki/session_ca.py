@@ -1,6 +1,6 @@
 """The session CA: the one authority that one session's workload is going to trust."""
 
-import os
+import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -136,7 +136,7 @@ def issue_session_ca(
 
 def random_serial() -> int:
     """16 random bytes behind a leading 1, which keeps the number positive: 17 octets of the 20 allowed (RFC 5280)."""
-    return int.from_bytes(b"\x01" + os.urandom(16))
+    return int.from_bytes(b"\x01" + secrets.token_bytes(16))
 
 
 def key_usage(*, digital_signature: bool, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:

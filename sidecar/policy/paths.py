@@ -34,7 +34,7 @@ class PathError(SidecarError):
 
 
 class Mode(NamedTuple):
-    """How a server may read a path. Dot segments are removed in each mode, and a trailing slash makes no difference."""
+    """How a server may read a path. Dot segments are removed in each mode, and trailing slashes make no difference."""
 
     decoded: int = 0  # 0: as RFC 3986 has it; 1: encoded slashes and backslashes are slashes; 2: decoded to the end
     cut: bool = False  # ends at a NUL or at "#" (and "?", once decoded)
@@ -139,13 +139,14 @@ def _segments(text: str, mode: Mode = _AS_IS) -> tuple[str, ...]:
     if mode.cut:
         text = _CUT.split(text, maxsplit=1)[0]
     kept: list[str] = []
-    parts = text.split("/")[1:]
-    for i, part in enumerate(parts):
+    for part in text.split("/")[1:]:
         segment = part.partition(";")[0] if mode.stripped else part
         if segment == "..":
             del kept[-1:]
-        elif segment != "." and (segment or not (mode.merged or i == len(parts) - 1)):
+        elif segment != "." and (segment or not mode.merged):
             kept.append(segment)
+    while kept and not kept[-1]:
+        kept.pop()
     return tuple(kept)
 
 

@@ -122,7 +122,7 @@ class _Reader:
         if event.tag is not None:
             self._tree.complain(position, path, f"the tag {event.tag} isn't supported; leave it out")
         if isinstance(event, ev.ScalarEvent):
-            return _plain(event.value) if event.style is None and event.implicit[0] else str(event.value)
+            return _plain(event.value) if event.style is None else str(event.value)
         if isinstance(event, ev.SequenceStartEvent):
             return self._list(path)
         return self._mapping(path)

@@ -6,15 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
 
 from sidecar.bootstrap import Order, bootstrap
+from sidecar.events.schema import event_schema
 
 type Line = dict[str, Any]
+
+REQUEST_ENDS: Final = ("request_closed", "request_denied", "request_failed")
+CONNECTION_ENDS: Final = ("connection_closed", "connection_denied", "tls_handshake_failed")
 
 SECONDS = 20.0  # for anything to happen; far more than it takes, so that a slow machine is no failure
 
@@ -50,8 +57,8 @@ class Sidecar:
 
     def events(self, name: str | None = None, **fields: object) -> list[Line]:
         """The lines so far, of one kind and with these fields."""
-        text = self._events.read_text() if self._events.exists() else ""
-        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        text = self._events.read_bytes() if self._events.exists() else b""
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
         return [
             line
             for line in lines
@@ -100,9 +107,59 @@ def make_trust(folder: Path, name: str = "test-session") -> tuple[Path, Path]:
     return ca, trust
 
 
+_VALIDATOR: Final = Draft202012Validator(event_schema())
+
+
+def check_lines(lines: Sequence[Line]) -> None:
+    """
+    What holds for every event log from its first line to its last.
+
+    Each line is valid by the schema; ``seq`` has no gap; what was opened was closed by exactly one record, after which
+    nothing more is said of it; every connection of the summary has left a trace.
+    """
+    for line in lines:
+        _VALIDATOR.validate(line)
+    assert [line["seq"] for line in lines] == list(range(len(lines)))
+    assert [line["event"] for line in lines if line["event"].startswith("session_")] == [
+        "session_started",
+        "session_ended",
+    ], "a session is started once and ended once"
+    assert lines[-1]["event"] == "session_ended"
+    if any(line["event"] == "events_dropped" for line in lines):
+        return
+
+    requests: dict[str, list[str]] = {}
+    connections: dict[str, list[Line]] = {}
+    for line in lines:
+        if line["event"].startswith("request_"):
+            requests.setdefault(line["request_id"], []).append(line["event"])
+        if line.get("connection_id"):
+            connections.setdefault(line["connection_id"], []).append(line)
+    for request, names in requests.items():
+        ends = [name for name in names if name in REQUEST_ENDS]
+        assert len(ends) == 1, f"request {request}: {names}"
+        assert names[-1] == ends[0], f"request {request}: {names}"
+    for connection, records in connections.items():
+        ended = [
+            line["event"]
+            for line in records
+            if line["event"] in CONNECTION_ENDS and line.get("side", "client") == "client"
+        ]
+        has_requests = any(line["event"].startswith("request_") for line in records)
+        assert len(ended) == (0 if has_requests else 1), f"connection {connection}: {records}"
+
+    count, summary = Counter(line["event"] for line in lines), lines[-1]["summary"]
+    assert summary["connections"] == len(connections)
+    assert summary["requests_allowed"] == count["request_allowed"]
+    assert summary["requests_denied"] == count["request_denied"]
+    assert summary["requests_failed"] == count["request_failed"]
+    assert summary["handshakes_failed"] == count["tls_handshake_failed"]
+    assert summary["events_dropped"] == 0
+
+
 @contextmanager
 def running(folder: Path, policy: str, *arguments: str, command: list[str] | None = None) -> Iterator[Sidecar]:
-    """Run the sidecar with this policy text on a free loopback port; ends it, and checks how it ended."""
+    """Run the sidecar with this policy text on a free loopback port; ends it, checks how, and its events."""
     folder.mkdir(exist_ok=True)
     ca, trust = make_trust(folder)
     (folder / "policy.yaml").write_text(policy)
@@ -118,6 +175,7 @@ def running(folder: Path, policy: str, *arguments: str, command: list[str] | Non
         sidecar.stop()
         assert process.returncode == 0, sidecar.stderr
         assert "Traceback" not in sidecar.stderr, sidecar.stderr
+        check_lines(sidecar.events())
     finally:
         if process.poll() is None:
             process.kill()

@@ -68,11 +68,15 @@ class Seen:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str]]] = []  # method, path with query, headers
         self.body_bytes = 0
+        self.sent_bytes = 0  # of /bytes/N
         self.release = threading.Event()  # lets /hold and /events go on
 
 
 def application(seen: Seen) -> web.Application:
-    """Paths: / says hello, /bytes/N streams, /events sends server-sent events, /hold waits, /ws echoes, POST counts."""
+    """
+    Paths: /bytes/N streams, /events sends server-sent events, /hold waits, /drop hangs up, /ws echoes, /repo.git is
+    an empty repository for ``git ls-remote``; all others say hello and count the body.
+    """
 
     async def note(request: web.Request) -> None:
         seen.requests.append((request.method, request.path_qs, dict(request.headers)))
@@ -92,6 +96,7 @@ def application(seen: Seen) -> web.Application:
             piece = CHUNK[: min(left, len(CHUNK))]
             await response.write(piece)
             left -= len(piece)
+            seen.sent_bytes += len(piece)
         return response
 
     async def wait() -> None:
@@ -117,6 +122,13 @@ def application(seen: Seen) -> web.Application:
         request.transport.abort()
         return web.Response()
 
+    async def repository(request: web.Request) -> web.StreamResponse:
+        await note(request)
+        head = b"# service=git-upload-pack\n"
+        none = b"0" * 40 + b" capabilities^{}\0agent=test\n"
+        body = b"".join((b"%04x" % (len(head) + 4), head, b"0000", b"%04x" % (len(none) + 4), none, b"0000"))
+        return web.Response(body=body, content_type="application/x-git-upload-pack-advertisement")
+
     async def websocket(request: web.Request) -> web.StreamResponse:
         await note(request)
         socket = web.WebSocketResponse()
@@ -132,12 +144,16 @@ def application(seen: Seen) -> web.Application:
     app.router.add_get("/hold", hold)
     app.router.add_get("/drop", drop)
     app.router.add_get("/ws", websocket)
+    app.router.add_get("/repo.git/info/refs", repository)
     app.router.add_route("*", "/{path:.*}", hello)
     return app
 
 
 class Http2(asyncio.Protocol):
-    """An HTTP/2 server: answers each stream when it ends; /bytes/N with that many, respecting flow control."""
+    """
+    An HTTP/2 server: answers each stream when it ends; /bytes/N with that many, respecting flow control; /events and
+    /drop as the other one does.
+    """
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
@@ -168,9 +184,24 @@ class Http2(asyncio.Protocol):
 
     def _answer(self, stream: int) -> None:
         path = self._paths[stream]
+        if path == "/drop":
+            self._transport.abort()
+            return
+        if path == "/events":
+            self._h2.send_headers(stream, [(":status", "200"), ("content-type", "text/event-stream")])
+            self._h2.send_data(stream, b"data: first\n\n")
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(None, self._seen.release.wait, 30).add_done_callback(
+                lambda _: self._second_event(stream)
+            )
+            return
         size = int(path.removeprefix("/bytes/")) if path.startswith("/bytes/") else 6
         self._h2.send_headers(stream, [(":status", "200"), ("content-length", str(size))])
         self._left[stream] = size
+
+    def _second_event(self, stream: int) -> None:
+        self._h2.send_data(stream, b"data: second\n\n", end_stream=True)
+        self._transport.write(self._h2.data_to_send())
 
     def _pump(self) -> None:
         for stream in list(self._left):

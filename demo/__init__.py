@@ -1,0 +1,1 @@
+"""``make demo``: real clients are allowed, denied and distrusted, on this machine alone; every outcome is checked."""

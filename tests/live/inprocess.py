@@ -1,0 +1,103 @@
+"""A sidecar in this process, in a thread of its own: for tests that must reach inside."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sidecar.events.model import Level
+from sidecar.pki.session_ca import issue_session_ca
+from sidecar.policy import parse_policy
+from sidecar.runtime.engine import serve
+from sidecar.runtime.listeners import address_of, bind
+from sidecar.runtime.session import Session, Settings
+from tests.live.sidecars import until
+
+
+class Lines:
+    """A sink that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def offer(self, line: bytes) -> bool:
+        self.events.append(orjson.loads(line))
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class InProcess:
+    """What a test sees of it."""
+
+    def __init__(self, session: Session, sink: Lines, listen: str, bundle: Path) -> None:
+        self.session, self.listen, self.bundle, self._sink = session, listen, bundle, sink
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    def events(self, name: str | None = None, **fields: object) -> list[dict[str, Any]]:
+        return [
+            event
+            for event in list(self._sink.events)
+            if (name is None or event["event"] == name) and all(event.get(k) == v for k, v in fields.items())
+        ]
+
+    def event(self, name: str, **fields: object) -> dict[str, Any]:
+        return until(lambda: next(iter(self.events(name, **fields)), None), f"{name} {fields} in {self._sink.events}")
+
+
+@contextmanager
+def in_process(
+    folder: Path, policy: str, *, upstream_ca: Path, names: tuple[str, ...], level: Level = "info"
+) -> Iterator[InProcess]:
+    """Serve *policy* on a free loopback port; *names* lead to 127.0.0.1."""
+    ca, sink = issue_session_ca(common_name="in-process", now=datetime.now(UTC)), Lines()
+    bundle = folder / "ca.pem"
+    bundle.write_bytes(ca.root_pem())
+    session = Session(
+        Settings(
+            policy=parse_policy(policy),
+            ca=ca,
+            sink=sink,
+            session="in-process",
+            level=level,
+            upstream_ca=upstream_ca,
+            pinned={(name, None): IPv4Address("127.0.0.1") for name in names},
+        )
+    )
+    listener = bind(IPv4Address("127.0.0.1"), 0)
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    failure: list[BaseException] = []
+
+    async def until_stopped() -> None:
+        await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve(session, [listener], until=until_stopped, drain_seconds=0.2))
+        except BaseException as e:
+            failure.append(e)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    running = InProcess(session, sink, address_of(listener), bundle)
+    running.event("policy_loaded")
+    try:
+        yield running
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        session.close()
+        listener.close()
+        loop.close()
+    assert not failure, failure

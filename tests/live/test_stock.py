@@ -1,0 +1,183 @@
+"""The addons under stock ``mitmdump -s`` and ``mitmweb -s``: the same verdicts, and no CA made behind our back."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.sidecars import Sidecar, make_trust, until
+from tests.live.upstreams import Root, serving
+
+pytestmark = pytest.mark.live
+
+SCRIPT = Path(__file__).parents[2] / "addons" / "egress.py"
+POLICY = """\
+version: 1
+rules:
+  - allow: [api.test]
+    ports: [{port}]
+    methods: [GET]
+network: {{allow_addresses: [127.0.0.0/8]}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command(program: str, port: int, *options: str) -> list[str]:
+    web = ["--no-web-open-browser", "--web-port", str(free_port())] if program == "mitmweb" else []
+    tool = Path(sys.executable).with_name(program)
+    return [str(tool), "-s", str(SCRIPT), "--listen-host", "127.0.0.1", "-p", str(port), *web, *options]
+
+
+@contextmanager
+def stock(folder: Path, program: str, upstream_ca: Path, policy: str, *options: str) -> Iterator[Sidecar]:
+    ca, trust = make_trust(folder)
+    (folder / "policy.yaml").write_text(policy)
+    home = folder / "home"
+    home.mkdir()
+    events, stderr = folder / "events.jsonl", folder / "stderr.txt"
+    variables = os.environ | {
+        "HOME": str(home),
+        "EGRESS_POLICY": str(folder / "policy.yaml"),
+        "EGRESS_CA_DIR": str(ca),
+        "EGRESS_UPSTREAM_CA": str(upstream_ca),
+        "EGRESS_EVENTS": str(events),
+        "EGRESS_RESOLVE": "api.test:127.0.0.1 denied.test:127.0.0.1",
+    }
+    with stderr.open("wb") as log:
+        process = subprocess.Popen(
+            command(program, free_port(), *options), env=variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+    try:
+        yield Sidecar(process, events, trust, stderr)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert list(home.rglob("*")) == [], "a stray file, such as ~/.mitmproxy"
+
+
+def curl(sidecar: Sidecar, url: str, *options: str) -> str:
+    bundle = str(sidecar.trust / "bundle.pem")
+    run = ["curl", "-sS", "-i", "--max-time", "20", "-x", sidecar.proxy, "--cacert", bundle, *options, url]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=30)
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("program", ["mitmdump", "mitmweb"])
+def test_stock_mitmproxy_with_our_addons(program: str, tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    with serving(root.context("api.test", "denied.test")) as (port, upstream):
+        with stock(tmp_path, program, root.pem, POLICY.format(port=port)) as sidecar:
+            allowed = curl(sidecar, f"https://api.test:{port}/")
+            by_method = curl(sidecar, f"https://api.test:{port}/", "-d", "x")
+            by_name = curl(sidecar, f"https://denied.test:{port}/")
+            onboarding = curl(sidecar, "http://mitm.it/")
+            sidecar.event("request_closed")
+
+        assert "hello from api.test" in allowed
+        assert "403" in by_method
+        assert "default_deny" in by_method
+        assert "403" in by_name
+        assert "default_deny" in by_name
+        assert "default_deny" in onboarding
+        assert len(upstream.requests) == 1
+        assert sidecar.event("session_ended")["summary"]["requests_denied"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        pytest.param(["--ssl-insecure"], "ssl_insecure", id="an upstream is always verified"),
+        pytest.param(["--ignore-hosts", ".*"], "ignore_hosts", id="nothing passes by a pattern of mitmproxy's"),
+        pytest.param(["--tcp-hosts", ".*"], "tcp_hosts", id="nothing is raw TCP by a pattern of mitmproxy's"),
+        pytest.param(["--map-remote", "|a|b"], "map_remote", id="what was judged is where it goes"),
+        pytest.param(["--mode", "socks5"], "socks5", id="a mode without a verdict of its own"),
+        pytest.param(["--set", "confdir=x"], "confdir", id="an option that makes a CA"),
+        pytest.param(["--set", "key_size=2048"], "key_size", id="another option that makes a CA"),
+    ],
+)
+def test_an_option_that_undoes_a_promise_is_refused(options: list[str], says: str, tmp_path: Path) -> None:
+    ca, _ = make_trust(tmp_path)
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    variables = {"HOME": str(tmp_path), "EGRESS_POLICY": str(tmp_path / "policy.yaml"), "EGRESS_CA_DIR": str(ca)}
+    port = free_port()
+    process = subprocess.Popen(
+        command("mitmdump", port, *options),
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    try:
+        until(lambda: process.poll() is not None or None, "end of mitmdump")
+    finally:
+        process.kill()
+        output = process.communicate()[0].decode()
+
+    assert process.returncode in (1, 2), output
+    assert says in output
+
+
+LATER = """
+from mitmproxy import ctx, exceptions
+
+class Later:
+    def running(self):
+        for change in ({"connection_strategy": "eager"}, {"ssl_insecure": True}, {"egress_policy": "other.yaml"}):
+            try:
+                ctx.options.update(**change)
+            except exceptions.OptionsError as e:
+                print("refused", *change, flush=True)
+        print("strategy is", ctx.options.connection_strategy, flush=True)
+        ctx.master.shutdown()
+
+addons = [Later()]
+"""
+
+
+def test_a_promise_can_not_be_undone_later(tmp_path: Path) -> None:
+    ca, _ = make_trust(tmp_path)
+    (tmp_path / "policy.yaml").write_text("version: 1\n")
+    (tmp_path / "later.py").write_text(LATER)
+    variables = {"HOME": str(tmp_path), "EGRESS_POLICY": str(tmp_path / "policy.yaml"), "EGRESS_CA_DIR": str(ca)}
+
+    result = subprocess.run(
+        command("mitmdump", free_port(), "-s", str(tmp_path / "later.py"), "--set", "connection_strategy=eager"),
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        stdin=subprocess.DEVNULL,
+    )
+
+    for name in ("connection_strategy", "ssl_insecure", "egress_policy"):
+        assert f"refused {name}" in result.stdout, result.stdout + result.stderr
+    assert "strategy is lazy" in result.stdout
+
+
+def test_without_a_policy_stock_mitmproxy_does_not_start(tmp_path: Path) -> None:
+    result = subprocess.run(
+        command("mitmdump", free_port()),
+        env={k: v for k, v in os.environ.items() if not k.startswith("EGRESS_")} | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        stdin=subprocess.DEVNULL,
+    )
+
+    assert result.returncode == 2
+    assert "no policy" in result.stderr
