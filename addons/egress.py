@@ -111,8 +111,8 @@ class Egress:
             if any(name.startswith("egress_") for name in updated):
                 raise exceptions.OptionsError("egress options are read once, at start; restart to change them")
             return
-        if not ctx.options.egress_policy and "egress_policy" not in updated:
-            return  # asked again with all options; running() refuses if none came
+        if not ctx.options.egress_policy:
+            return  # it may come with a later update; running() refuses if it didn't
         try:
             self._session = Session(_settings())
         except SidecarError as e:

@@ -43,10 +43,10 @@ def main(
             for row in only or [Row.KEEP_ALIVE]:
                 if not row.is_load:
                     raise typer.BadParameter(f"{row} has nothing to profile", param_hint="--only")
-                line.update(f"profiling {row.title}")
+                line.update(f"profiling {row.label}")
                 folder = Path(name, row)
                 folder.mkdir()
-                console.print(f"[bold]{row.title}[/]", *profile_tables(measure.profile(folder, upstream, row, seconds)))
+                console.print(f"[bold]{row.label}[/]", *profile_tables(measure.profile(folder, upstream, row, seconds)))
             return
         # In the order of Row but for memory, which has to be measured before any load.
         rows = sorted(only or Row, key=lambda row: row.is_load)

@@ -50,7 +50,7 @@ def rounds(
                 done = 0
                 settled_cpu_microseconds(proxy.pid)
                 for row in rows:
-                    tell(f"round {number + 1} of {count}: {contestant}, {row.title}")
+                    tell(f"round {number + 1} of {count}: {contestant}, {row.label}")
                     if not row.is_load:
                         yield Sample(row=row, contestant=contestant, value=rss_megabytes(proxy.pid))
                         continue

@@ -101,7 +101,7 @@ def policy(port: int) -> str:
     for number in range((RULES - 1) // 3):
         lines += [
             f"  - {{name: service-{number}, allow: [api{number}.example.com, '*.svc{number}.example.com']}}",
-            f"  - {{name: read-{number}, allow: [git{number}.example.org], methods: [GET, HEAD], paths: ['/repos/**']}}",
+            f"  - {{name: read-{number}, allow: [git{number}.example.org], methods: [GET], paths: ['/repos/**']}}",
             f"  - {{name: internal-{number}, deny: ['**.internal{number}.example.net']}}",
         ]
     lines += [f"  - {{name: load, allow: ['*.{DOMAIN}'], ports: [{port}], methods: [GET, HEAD], paths: ['/**']}}"]

@@ -26,7 +26,7 @@ def table(rows: Mapping[Row, Mapping[Contestant, Cell]]) -> Table:
     for row, of in rows.items():
         found = ratio(of)
         columns = [_text(of[contestant]) if contestant in of else "–" for contestant in Contestant]
-        made.add_row(row.title, row.unit, *columns, f"{found:.2f}x" if found else "–")
+        made.add_row(row.label, row.unit, *columns, f"{found:.2f}x" if found else "–")
     return made
 
 

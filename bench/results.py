@@ -89,7 +89,7 @@ def document(samples: Iterable[Sample], *, upstream: str, rounds: int, seconds: 
         "conditions": {"rounds": rounds, "seconds": seconds, "rules": RULES, "pinned": pinned, "events": "file"},
         "rows": {
             str(row): {
-                "title": row.title,
+                "label": row.label,
                 "unit": row.unit,
                 "ratio": round(found, 2) if (found := ratio(of)) else None,
                 **{str(contestant): _rounded(one) for contestant, one in of.items()},

@@ -12,8 +12,8 @@ class Row(StrEnum):
     IDLE_RSS = "idle-rss"
 
     @property
-    def title(self) -> str:
-        return _TITLES[self]
+    def label(self) -> str:
+        return _LABELS[self]
 
     @property
     def unit(self) -> str:
@@ -25,7 +25,7 @@ class Row(StrEnum):
         return self is not Row.IDLE_RSS
 
 
-_TITLES = {
+_LABELS = {
     Row.KEEP_ALIVE: "request on a kept-alive connection, 1 kB",
     Row.NEW_CONNECTION: "new TLS connection, known host",
     Row.FIRST_CONTACT: "first contact with a host",

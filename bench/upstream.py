@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -99,7 +101,7 @@ def serving(folder: Path, cpu: int | None) -> Iterator[Upstream]:
         server = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr.rpartition(" ")[2]
     else:
         command = [sys.executable, "-m", "bench.upstream", str(port), str(certificate), str(key)]
-        server = f"uvloop/{uvloop.__version__}"
+        server = f"uvloop/{version('uvloop')}"
     with on_cpu(cpu):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True)
     try:
@@ -126,8 +128,7 @@ class Answers(asyncio.Protocol):
     """Answers each head; requests have no body here, and none is split over two segments."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport: Any = transport  # uvloop's, which is no asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         if heads := data.count(b"\r\n\r\n"):

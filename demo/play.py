@@ -91,7 +91,7 @@ def _scene(stage: Stage, screen: Screen, upstream: Upstream, number: int, scene:
             variables.pop(name, None)
     prefix = () if scene.trusting else ("env", *(word for name in without for word in ("-u", name)))
     screen.command(*prefix, _client(stage), *map(shlex.quote, words))
-    dialled = upstream.connections.total()
+    connections, requests = upstream.connections, upstream.requests
     outcome = stage.run([*stage.client, *words], variables)
     printed = answer(outcome.stdout, outcome.stderr)
     screen.output(printed)
@@ -104,8 +104,9 @@ def _scene(stage: Stage, screen: Screen, upstream: Upstream, number: int, scene:
     lines = stage.events(_EVENTS, scene.events[-1]["event"], len(scene.events))
     screen.events(lines, _EVENTS)
     _match(lines, scene.events)
-    reached = upstream.connections.total() > dialled
-    _check(reached == scene.dialled, f"the upstream should {'' if scene.dialled else 'not '}have been dialled")
+    reached = "connection" if upstream.connections > connections else "nothing"
+    reached = "request" if upstream.requests > requests else reached
+    _check(reached == scene.reaches, f"the upstream should have got {scene.reaches}, and got {reached}")
     screen.proven(scene.proves)
 
 

@@ -1,7 +1,7 @@
 """What the demo shows: each scene is one client's request, what must come of it, and what it proves."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from demo.upstream import API, EXPIRED, MISNAMED, NAMES, PINNED, ROOT_NAME, TELEMETRY
 
@@ -20,7 +20,7 @@ class Scene:
         status: What the client is answered; None where it gets no answer, and ends with *code*.
         prints: Words that the client's output must have.
         events: The lines that it causes, all of them and in this order; of each the fields that must be so.
-        dialled: Whether a connection reaches the upstream.
+        reaches: How far it comes: the upstream gets the ``request``, only a ``connection``, or ``nothing``.
         trusting: Whether the client has the trust variables.
     """
 
@@ -33,7 +33,7 @@ class Scene:
     code: int = 0
     prints: tuple[str, ...] = ()
     events: tuple[dict[str, Any], ...]
-    dialled: bool
+    reaches: Literal["request", "connection", "nothing"]
     trusting: bool = True
     proves: str
 
@@ -81,7 +81,7 @@ def _unproven(title: str, host: str, reason: str, proves: str) -> Scene:
             {"event": "tls_handshake_failed", "side": "server", "reason": reason},
             {"event": "request_failed", "reason": "upstream_tls"},
         ),
-        dialled=True,
+        reaches="connection",
         proves=proves,
     )
 
@@ -99,7 +99,7 @@ SCENES = (
             {"event": "request_allowed", "rule": "rules[0] 'api-read'"},
             {"event": "request_closed", "status": 200},
         ),
-        dialled=True,
+        reaches="request",
         proves="200 through interception; two lines: what was decided, and how it ended",
     ),
     Scene(
@@ -110,7 +110,7 @@ SCENES = (
         status=403,
         prints=("application/problem+json", '"default_deny"'),
         events=(_denied("default_deny", host=TELEMETRY),),
-        dialled=False,
+        reaches="nothing",
         proves="403 with the reason; the upstream wasn't dialled",
     ),
     Scene(
@@ -122,8 +122,8 @@ SCENES = (
         status=403,
         prints=("application/problem+json", '"default_deny"'),
         events=(_denied("default_deny", method="DELETE"),),
-        dialled=False,
-        proves="403; the same host that answered 200 above",
+        reaches="connection",
+        proves="403; the upstream, which answered 200 above, got no request",
     ),
     Scene(
         title="A denied path on an allowed host",
@@ -133,7 +133,7 @@ SCENES = (
         status=403,
         prints=("application/problem+json", '"default_deny"'),
         events=(_denied("default_deny", path="/admin/users"),),
-        dialled=False,
+        reaches="connection",
         proves="403; the event has the path without its query",
     ),
     Scene(
@@ -148,7 +148,7 @@ SCENES = (
             {"event": "identity_mismatch"},
             {"event": "request_denied", "reason": "identity_mismatch", "status": 421},
         ),
-        dialled=False,
+        reaches="connection",
         proves="421; CONNECT, SNI and Host must be one name, in every request",
     ),
     Scene(
@@ -162,7 +162,7 @@ SCENES = (
             {"event": "connection_allowed", "protocol": "passthrough", "rule": "rules[1] 'pinned'"},
             {"event": "connection_closed", "protocol": "passthrough", "reason": None},
         ),
-        dialled=True,
+        reaches="request",
         proves="200; the issuer is the upstream's, not the session CA; no method or path in the events",
     ),
     Scene(
@@ -180,9 +180,9 @@ SCENES = (
                 "alert": "unknown_ca",
             },
         ),
-        dialled=False,
+        reaches="connection",
         trusting=False,
-        proves="reason, TLS alert and fix in one line; nothing was dialled",
+        proves="reason, TLS alert and fix in one line; the upstream got no request",
     ),
     _unproven(
         "An upstream whose certificate has expired",

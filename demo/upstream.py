@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ _PORT = 8443
 
 
 class Upstream:
-    """The server's private root, its port, and how often each name was asked for by SNI."""
+    """The server: its port, and how many handshakes and requests it has seen."""
 
     def __init__(self, folder: Path) -> None:
         now = datetime.now(UTC)
@@ -40,7 +39,7 @@ class Upstream:
         minter = LeafMinter(root, lambda: now)
         former = LeafMinter(root, lambda: long_ago, key=minter.key)
         key = minter.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self.connections: Counter[str] = Counter()
+        self.connections = self.requests = 0
         self.port = 0
         (folder / "upstream-root.pem").write_bytes(root.root_pem())
 
@@ -59,7 +58,7 @@ class Upstream:
         contexts = {name: context(leaf) for name, leaf in leaves.items()}
 
         def choose(sock: ssl.SSLSocket | ssl.SSLObject, sni: str | None, _: ssl.SSLContext) -> None:
-            self.connections[sni or ""] += 1
+            self.connections += 1
             sock.context = contexts.get(sni or "", contexts[API])
 
         self.context = contexts[API]
@@ -71,7 +70,7 @@ def serving(folder: Path) -> Iterator[Upstream]:
     """Serve on loopback from a thread; the root is written to ``upstream-root.pem`` in *folder*."""
     upstream = Upstream(folder)
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(_application(), shutdown_timeout=0.1)
+    runner = web.AppRunner(_application(upstream), shutdown_timeout=0.1)
 
     async def start() -> None:
         await runner.setup()
@@ -93,8 +92,9 @@ def serving(folder: Path) -> Iterator[Upstream]:
         loop.close()
 
 
-def _application() -> web.Application:
+def _application(upstream: Upstream) -> web.Application:
     async def hello(request: web.Request) -> web.Response:
+        upstream.requests += 1
         return web.Response(text=f"hello from {request.host}{request.path}\n")
 
     app = web.Application()
