@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python$$(cat .python-version) || command -v python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
-SOURCES := sidecar addons tests bench
+SOURCES := sidecar addons demo tests bench
 
 .DEFAULT_GOAL := help
 
@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 venv: $(VENV)/.runtime ## Make .venv with the `sidecar` command in it
 
 demo: $(VENV)/.runtime ## Watch real clients being allowed, denied and distrusted; nothing leaves the machine
-	@$(BIN)/python -m sidecar.demo
+	@$(BIN)/python -m demo
 
 lint: $(VENV)/.dev ## Format check, lint, types
 	$(BIN)/ruff format --check $(SOURCES)

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from bench import measure
 from bench.processes import BenchError, two_cpus
-from bench.report import profile_tables, table
+from bench.profiles import parse_profile, tables
+from bench.report import table
 from bench.results import cells, document
 from bench.rows import Row
 from bench.upstream import serving
@@ -46,7 +47,9 @@ def main(
                 line.update(f"profiling {row.label}")
                 folder = Path(name, row)
                 folder.mkdir()
-                console.print(f"[bold]{row.label}[/]", *profile_tables(measure.profile(folder, upstream, row, seconds)))
+                file = measure.profile(folder, upstream, row, seconds)
+                console.rule(row.label)
+                console.print(*tables(parse_profile(file.read_text())))
             return
         # In the order of Row but for memory, which has to be measured before any load.
         rows = sorted(only or Row, key=lambda row: row.is_load)

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 from bench.client import Load, Outcome
@@ -45,23 +46,25 @@ def rounds(
     for number in range(count):
         # Turns change, so that neither always has the machine as the other has left it.
         turns = list(Contestant) if number % 2 == 0 else list(reversed(Contestant))
-        for contestant in turns:
-            with running(contestant, folder / f"{contestant}-{number}", upstream, proxy_cpu) as proxy:
-                done = 0
-                settled_cpu_microseconds(proxy.pid)
-                for row in rows:
-                    tell(f"round {number + 1} of {count}: {contestant}, {row.label}")
-                    if not row.is_load:
-                        yield Sample(row=row, contestant=contestant, value=rss_megabytes(proxy.pid))
-                        continue
-                    sample, outcome = _under_load(proxy, upstream, contestant, row, seconds)
-                    done += outcome.operations + outcome.warm_up
-                    yield sample
-                proxy.check_events(done)
+        with ExitStack() as stack:
+            proxies = {c: stack.enter_context(running(c, folder / f"{c}-{number}", upstream, proxy_cpu)) for c in turns}
+            done = dict.fromkeys(turns, 0)
+            for row, contestant in product(rows, turns):
+                tell(f"round {number + 1} of {count}: {row.label}, {contestant}")
+                proxy = proxies[contestant]
+                if not row.is_load:
+                    settled_cpu_microseconds(proxy.pid)
+                    yield Sample(row=row, contestant=contestant, value=rss_megabytes(proxy.pid))
+                    continue
+                sample, outcome = _under_load(proxy, upstream, contestant, row, seconds)
+                done[contestant] += outcome.operations + outcome.warm_up
+                yield sample
+            for contestant, operations in done.items():
+                proxies[contestant].check_events(operations)
 
 
 def profile(folder: Path, upstream: Upstream, row: Row, seconds: float) -> Path:
-    """Run *row* against a sidecar under cProfile; gives the profile's file, of the measured part alone."""
+    """Run *row* against a sidecar under `bench.profiled`; gives its file, of the measured part alone."""
     file = folder / "profile"
     proxy_cpu, _ = two_cpus()
     with running(Contestant.SIDECAR, folder / "sidecar", upstream, proxy_cpu, profile=file) as proxy:

@@ -6,10 +6,6 @@ import sys
 import time
 from types import FrameType
 
-from demo.play import play
-from demo.screen import Screen
-from demo.stage import DemoFailed
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description="Real clients against a real sidecar.")
@@ -17,14 +13,21 @@ def main() -> int:
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    screen, started = Screen(), time.monotonic()
+    started = time.monotonic()
     try:
-        play(screen, arguments.client)
-    except DemoFailed as e:
-        screen.failed(str(e))
-        return 1
+        # Late: a Ctrl-C while these load is one, too.
+        from demo.play import play
+        from demo.screen import Screen
+        from demo.stage import DemoFailed
+
+        screen = Screen()
+        try:
+            play(screen, arguments.client)
+        except DemoFailed as e:
+            screen.failed(f"demo failed: {e}")
+            return 1
     except KeyboardInterrupt:
-        screen.failed("interrupted; everything is cleared away")
+        print("\ninterrupted; all processes are ended, all files removed", file=sys.stderr)
         return 130
     screen.say("")
     screen.say(f"Done in {time.monotonic() - started:.1f} s; all processes are ended, all files removed.")

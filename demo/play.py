@@ -5,7 +5,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +31,7 @@ def play(screen: Screen, which: str) -> None:
     Raises:
         DemoFailed: Something isn't as it should be.
     """
-    folder = Path(tempfile.mkdtemp(prefix="egress-demo-"))
-    with staged(folder, which) as stage, serving(folder) as upstream:
+    with staged(which) as stage, serving(stage.folder) as upstream:
         screen.say("HTTPS upstreams listen on 127.0.0.1; names lead there by --resolve; nothing leaves this machine.")
         screen.say("Of the event lines only the most telling fields are shown, and … for the others.")
         _bootstrap(stage, screen)
@@ -93,9 +91,8 @@ def _scene(stage: Stage, screen: Screen, upstream: Upstream, number: int, scene:
     screen.command(*prefix, _client(stage), *map(shlex.quote, words))
     connections, requests = upstream.connections, upstream.requests
     outcome = stage.run([*stage.client, *words], variables)
-    printed = answer(outcome.stdout, outcome.stderr)
-    screen.output(printed)
-    text = "\n".join(printed)
+    text = "\n".join(answer(outcome.stdout, outcome.stderr))
+    screen.output(answer(outcome.stdout, outcome.stderr, whole=scene.whole))
     _check(outcome.code == scene.code, f"the client should end with {scene.code}, and ended with {outcome.code}")
     status = status_of(outcome.stdout + "\n" + outcome.stderr) if scene.status else None
     _check(status == scene.status, f"the client should be answered {scene.status}, and was answered {status}")

@@ -32,6 +32,7 @@ class Scene:
     status: int | None = None
     code: int = 0
     prints: tuple[str, ...] = ()
+    whole: bool = False  # print the whole problem document
     events: tuple[dict[str, Any], ...]
     reaches: Literal["request", "connection", "nothing"]
     trusting: bool = True
@@ -77,8 +78,8 @@ def _unproven(title: str, host: str, reason: str, proves: str) -> Scene:
         status=502,
         prints=('"upstream_tls"',),
         events=(
-            {"event": "request_allowed", "host": host},
             {"event": "tls_handshake_failed", "side": "server", "reason": reason},
+            {"event": "request_allowed", "host": host},
             {"event": "request_failed", "reason": "upstream_tls"},
         ),
         reaches="connection",
@@ -109,6 +110,7 @@ SCENES = (
         path="/collect",
         status=403,
         prints=("application/problem+json", '"default_deny"'),
+        whole=True,
         events=(_denied("default_deny", host=TELEMETRY),),
         reaches="nothing",
         proves="403 with the reason; the upstream wasn't dialled",
@@ -138,7 +140,7 @@ SCENES = (
     ),
     Scene(
         title="Another host inside of the connection",
-        why=f"Opened for {API}, but the request names {TELEMETRY}: it has no one destination.",
+        why=f"Opened for {API}, but the request inside names {TELEMETRY}.",
         host=API,
         path="/repos/hello",
         arguments=("-sSi", "-H", f"Host: {TELEMETRY}"),
@@ -167,7 +169,7 @@ SCENES = (
     ),
     Scene(
         title="A client without the trust bundle",
-        why="The most frequent mishap. The client's error is vague; the event says what to do.",
+        why="The most frequent mishap: the client's error is vague, the event says what to do.",
         host=API,
         path="/repos/hello",
         arguments=("-sS",),

@@ -38,8 +38,13 @@ def shorten(line: Line) -> str:
     return json.dumps(kept, ensure_ascii=False)[:-1] + (", …}" if len(kept) < len(line) else "}")
 
 
-def answer(stdout: str, stderr: str) -> list[str]:
-    """What a client printed: of the head (``-i``, ``-v``) the issuer, the last status line and the type; the rest."""
+def answer(stdout: str, stderr: str, *, whole: bool = True) -> list[str]:
+    """
+    What a client printed, without most of ``-i`` and ``-v``: issuer, last status line, type, body, complaint.
+
+    Args:
+        whole: The whole of a problem document; else only what differs most from one to the next.
+    """
     notes = [line for line in stderr.splitlines() if not line.startswith(("* ", "> ", "< ", "{ ", "} ", "*\t"))]
     issuer = [line for line in stderr.splitlines() if re.match(r"\*\s+issuer: ", line)]
     status = [found[0] for found in _STATUS.finditer(stderr)][-1:]
@@ -48,8 +53,12 @@ def answer(stdout: str, stderr: str) -> list[str]:
     kept = [line for line in head.splitlines() if not (h := _HEADER.match(line)) or h[1].lower() == "content-type"]
     body = body if head else stdout
     with suppress(ValueError):
-        body = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    rest = [line for line in notes if line.strip() not in ("*", ">", "<", "{", "}")]
+        problem = json.loads(body)
+        told = {name: value for name, value in problem.items() if whole or name in ("reason", "detail", "hint")}
+        body = json.dumps(told, indent=2, ensure_ascii=False)
+        body = body if whole else body.removesuffix("\n}") + ",\n  …\n}"
+    complaint = [line for line in notes if re.match(r"(curl|client\.py): \(", line)]
+    rest = [*complaint, "…"] if complaint and len(complaint) < len(notes) else complaint
     return [*issuer, *status, *kept, *body.rstrip().splitlines(), *rest]
 
 
@@ -92,7 +101,7 @@ class Screen:
 
     def failed(self, text: str) -> None:
         self.console.print()
-        self._wrapped(f"✗ demo failed: {text}", "bold red", 0)
+        self._wrapped(f"✗ {text}", "bold red", 0)
 
     def say(self, text: str) -> None:
         self._wrapped(text, "", 2)
@@ -103,7 +112,7 @@ class Screen:
     def _wrapped(self, text: str, style: str, indent: int) -> None:
         # Not broken on hyphens or inside of words: what is shown can be searched for and pasted.
         width = self.console.width - indent
-        more = re.match(r"[\s\"]*", text)
+        more = re.match(r"\s*", text)
         lines = textwrap.wrap(
             text, width, subsequent_indent=" " * (more.end() + 2 if more else 2), replace_whitespace=False,
             drop_whitespace=True, break_long_words=False, break_on_hyphens=False,

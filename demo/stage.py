@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,12 +114,13 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, which: str) -> Iterator[Stage]:
-    """A stage in the empty *folder*, which it removes in the end; *which* is ``auto``, ``curl`` or ``python``."""
+def staged(which: str) -> Iterator[Stage]:
+    """A stage in a new folder, which is removed in the end; *which* client: ``auto``, ``curl`` or ``python``."""
     if which == "curl" and shutil.which("curl") is None:
         raise DemoFailed("there is no curl on the PATH; install it, or take --client python")
     curl = which == "curl" or (which == "auto" and shutil.which("curl") is not None)
     program = ("curl",) if curl else (sys.executable, client.__file__)
+    folder = Path(tempfile.mkdtemp(prefix="egress-demo-"))
     # No setting of the user's may lead a client elsewhere, and no command leaves a file elsewhere.
     variables = {
         name: value
@@ -129,4 +132,5 @@ def staged(folder: Path, which: str) -> Iterator[Stage]:
     try:
         yield stage
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not end the clearing away
         stage.end()

@@ -13,14 +13,38 @@ _ALERT = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?([a-z0-9 ]+)")
 # The alerts of RFC 8446, section 6, and RFC 5246, section 7.2, as OpenSSL spells them.
 _ALERTS = frozenset(
     alert.strip()
-    for alert in """
-    close notify, unexpected message, bad record mac, record overflow, handshake failure, no certificate,
-    bad certificate, unsupported certificate, certificate revoked, certificate expired, certificate unknown,
-    illegal parameter, unknown ca, access denied, decode error, decrypt error, protocol version,
-    insufficient security, internal error, inappropriate fallback, user cancelled, no renegotiation,
-    missing extension, unsupported extension, certificate unobtainable, unrecognized name,
-    bad certificate status response, unknown psk identity, certificate required, no application protocol
-    """.split(",")
+    for alert in [
+        "\n    close notify",
+        " unexpected message",
+        " bad record mac",
+        " record overflow",
+        " handshake failure",
+        " no certificate",
+        "\n    bad certificate",
+        " unsupported certificate",
+        " certificate revoked",
+        " certificate expired",
+        " certificate unknown",
+        "\n    illegal parameter",
+        " unknown ca",
+        " access denied",
+        " decode error",
+        " decrypt error",
+        " protocol version",
+        "\n    insufficient security",
+        " internal error",
+        " inappropriate fallback",
+        " user cancelled",
+        " no renegotiation",
+        "\n    missing extension",
+        " unsupported extension",
+        " certificate unobtainable",
+        " unrecognized name",
+        "\n    bad certificate status response",
+        " unknown psk identity",
+        " certificate required",
+        " no application protocol\n    ",
+    ]
 )
 _TRUST = "the client doesn't trust the session CA: give it the trust bundle (see `env` in the trust folder)"
 _PIN = "the client refuses this certificate although it may know the CA: it pins, or it reads another trust store"

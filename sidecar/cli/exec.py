@@ -49,7 +49,7 @@ def exec_(
     from sidecar.child import Child, environment
     from sidecar.pki.session_ca import issue_session_ca
     from sidecar.runtime.engine import serve
-    from sidecar.runtime.listeners import address_of, bind
+    from sidecar.runtime.listeners import address_of, bind, explicit
     from sidecar.runtime.session import Session, Settings, parse_resolve
     from sidecar.trust.bundle import trust_files
 
@@ -77,7 +77,15 @@ def exec_(
             (trust / file).write_bytes(content)
         child = Child(command, environment(trust, f"http://{address_of(listener)}"))
         try:
-            uvloop.run(serve(session, [listener], until=child.run, drain_seconds=drain_seconds))
+            uvloop.run(
+                serve(
+                    session,
+                    [explicit(listener)],
+                    listen=[address_of(listener)],
+                    until=child.run,
+                    drain_seconds=drain_seconds,
+                )
+            )
         finally:
             summary = session.close()
     if not quiet:

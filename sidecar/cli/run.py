@@ -56,7 +56,7 @@ def run(
     ca = load_ca(ca_dir, datetime.now(UTC))
 
     from sidecar.runtime.engine import serve
-    from sidecar.runtime.listeners import bind
+    from sidecar.runtime.listeners import address_of, bind, explicit
     from sidecar.runtime.session import Session, Settings, parse_resolve
 
     pinned = parse_resolve(resolve or ())
@@ -79,6 +79,14 @@ def run(
         await stop.wait()
 
     try:
-        uvloop.run(serve(running, [listener], until=until_signalled, drain_seconds=drain_seconds))
+        uvloop.run(
+            serve(
+                running,
+                [explicit(listener)],
+                listen=[address_of(listener)],
+                until=until_signalled,
+                drain_seconds=drain_seconds,
+            )
+        )
     finally:
         running.close()

@@ -119,6 +119,8 @@ class Ruleset:
         yield "output"
         yield "type filter hook output priority 0; policy drop;"
         yield f'meta skuid {self.sidecar_uid} ct mark set {_OWN_MARK:#010x} accept comment "the sidecar"'
+        # What tracking can't place may be part of a redirected connection: a reset would end it, a loss is sent again.
+        yield "ct state invalid drop"
         # IPV6_FREEBIND lets anyone send from any address: a packet "from" outside to the pod's own address would make
         # the answer to it, which leaves, a reply. Dropped: a refusal would go to that address as well.
         yield f'meta skuid != {self.sidecar_uid} fib saddr type != local drop comment "not the pod\'s address"'

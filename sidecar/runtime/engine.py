@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from mitmproxy import options
@@ -12,26 +13,61 @@ from mitmproxy.addons.disable_h2c import DisableH2C
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 
+import sidecar.runtime.listeners  # noqa: F401 - registers our modes with mitmproxy
 from addons import internals
 from addons.egress import FORCED, addons_of
 from addons.upstream import guard_dials
 from sidecar.errors import CannotRun
-from sidecar.runtime.listeners import address_of
 from sidecar.runtime.session import Session
 
 _log = logging.getLogger(__name__)
 _END_SECONDS = 2.0  # for connections to write their closing records, once they are cancelled
 
 
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running engine, as its services see it."""
+
+    session: Session
+    proxyserver: Proxyserver
+
+    def handlers(self) -> dict[str, Any]:
+        """mitmproxy's connection handlers by client connection id; private to mitmproxy, so touched in few places."""
+        return {str(key): handler for key, handler in self.proxyserver.connections.items()}
+
+    def end_connection(self, connection_id: str, why: str) -> None:
+        """Close a client connection and everything that hangs on it, at once; its records are closed by the hooks."""
+        handler: Any = self.proxyserver.connections.get(connection_id)
+        if handler is None:
+            return
+        transport = handler.transports.get(handler.client)
+        if transport is not None and transport.handler is not None:
+            transport.handler.cancel(why)
+
+
+type Service = Callable[[Engine], AbstractAsyncContextManager[None]]
+"""Runs beside the proxy: entered before the session is announced, left when it has been drained."""
+
+
 async def serve(
     session: Session,
-    listeners: Sequence[socket.socket],
+    modes: Sequence[str],
     *,
+    listen: Sequence[str],
     until: Callable[[], Awaitable[None]],
     drain_seconds: float,
+    services: Sequence[Service] = (),
 ) -> None:
     """
-    Run a session on bound *listeners* until *until* returns; then let open requests finish, at most *drain_seconds*.
+    Run a session in *modes* until *until* returns; then let open requests finish, at most *drain_seconds*.
+
+    Args:
+        session: What it runs with.
+        modes: Of mitmproxy, or of `sidecar.runtime.listeners` on sockets that are bound.
+        listen: The listeners' addresses, for the ``session_started`` event.
+        until: Waits for whatever ends the session.
+        drain_seconds: How long requests in flight may take to finish.
+        services: Run beside the proxy.
 
     Raises:
         CannotRun: mitmproxy couldn't start its listeners.
@@ -43,25 +79,29 @@ async def serve(
     proxyserver = Proxyserver()
     # Options exist once the addon that declares them is loaded.
     master.addons.add(*addons_of(session), proxyserver, DisableH2C())
-    descriptors = ",".join(str(listener.fileno()) for listener in listeners)
-    master.options.update(**FORCED, mode=[f"explicit:{descriptors}"])
+    master.options.update(**FORCED, mode=list(modes))
     loop.set_task_factory(_eager)
     stop = asyncio.ensure_future(until())
+    engine = Engine(session, proxyserver)
     try:
-        # Instead of Master.run(), which polls a log for errors at start and ends the process by itself.
-        await proxyserver.setup_servers()
-        if not all(instance.is_running for instance in proxyserver.servers):
-            raise CannotRun("the listeners could not be started; the log above says why")
-        session.announce(tuple(address_of(listener) for listener in listeners))
-        await master.running()
-        await stop
-        await proxyserver.servers.update([])  # no new connections
-        await _until(lambda: not session.ledger.open_requests, drain_seconds)
-        if left := session.ledger.open_requests:
-            _log.warning("%d requests had not finished after %.1f s and were ended", left, drain_seconds)
+        async with AsyncExitStack() as running:
+            for service in services:
+                await running.enter_async_context(service(engine))
+            # Instead of Master.run(), which polls a log for errors at start and ends the process by itself.
+            await proxyserver.setup_servers()
+            if not all(instance.is_running for instance in proxyserver.servers):
+                raise CannotRun("the listeners could not be started; the log above says why")
+            session.announce(tuple(listen))
+            await master.running()
+            await stop
+            await proxyserver.servers.update([])  # no new connections
+            await _until(lambda: not session.ledger.open_requests, drain_seconds)
+            if left := session.ledger.open_requests:
+                _log.warning("%d requests had not finished after %.1f s and were ended", left, drain_seconds)
     finally:
         stop.cancel()
-        _end_connections(proxyserver)
+        for connection_id in list(proxyserver.connections):
+            engine.end_connection(str(connection_id), "the sidecar stops")
         await _until(lambda: not proxyserver.connections, _END_SECONDS)
         await master.done()
 
@@ -79,10 +119,3 @@ async def _until(done: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not done() and time.monotonic() < deadline:  # noqa: ASYNC110 - counted by code that knows of no event
         await asyncio.sleep(0.01)
-
-
-def _end_connections(proxyserver: Proxyserver) -> None:
-    handlers: list[Any] = list(proxyserver.connections.values())
-    for handler in handlers:
-        if (transport := handler.transports.get(handler.client)) is not None and transport.handler is not None:
-            transport.handler.cancel("the sidecar stops")

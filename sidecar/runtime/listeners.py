@@ -50,6 +50,11 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def explicit(*listeners: socket.socket) -> str:
+    """The mode of an explicit proxy on these sockets."""
+    return "explicit:" + ",".join(str(listener.fileno()) for listener in listeners)
+
+
 class ExplicitMode(ProxyMode):
     """An explicit HTTP proxy on inherited descriptors: ``explicit:7,8``."""
 

@@ -15,7 +15,7 @@ from sidecar.events.model import Level
 from sidecar.pki.session_ca import issue_session_ca
 from sidecar.policy import parse_policy
 from sidecar.runtime.engine import serve
-from sidecar.runtime.listeners import address_of, bind
+from sidecar.runtime.listeners import address_of, bind, explicit
 from sidecar.runtime.session import Session, Settings
 from tests.live.sidecars import until
 
@@ -84,7 +84,11 @@ def in_process(
 
     def run() -> None:
         try:
-            loop.run_until_complete(serve(session, [listener], until=until_stopped, drain_seconds=0.2))
+            loop.run_until_complete(
+                serve(
+                    session, [explicit(listener)], listen=[address_of(listener)], until=until_stopped, drain_seconds=0.2
+                )
+            )
         except BaseException as e:
             failure.append(e)
 

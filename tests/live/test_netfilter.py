@@ -463,7 +463,7 @@ READS_LATE: Final = """
 import socket, sys
 listener = socket.create_server((sys.argv[1], 9090), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
 print("ready")
-s, _ = listener.accept(); sys.stdin.readline()
+s, _ = listener.accept(); sys.stdin.readline(); s.settimeout(10)
 got = 0
 while data := s.recv(65536): got += len(data)
 print(got)

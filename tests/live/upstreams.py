@@ -170,9 +170,9 @@ class Http2(asyncio.Protocol):
         for event in self._h2.receive_data(data):
             match event:
                 case h2.events.RequestReceived():
-                    headers = dict(event.headers)  # type: ignore[arg-type]
-                    self._paths[event.stream_id] = headers[":path"]  # type: ignore[index]
-                    self._seen.requests.append((headers[":method"], headers[":path"], headers))  # type: ignore[index, arg-type]
+                    headers = {str(name): str(value) for name, value in event.headers or ()}
+                    self._paths[event.stream_id or 0] = headers[":path"].partition("?")[0]
+                    self._seen.requests.append((headers[":method"], headers[":path"], headers))
                 case h2.events.DataReceived():
                     self._seen.body_bytes += len(event.data)  # type: ignore[arg-type]
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)  # type: ignore[arg-type]
