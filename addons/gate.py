@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from mitmproxy import http
 
+from addons.destinations import choose
 from addons.guard import fails_closed
 from addons.responses import problem_response
 from sidecar.hosts import Authority, HostError, parse_authority
@@ -64,7 +65,7 @@ class Gate:
             self._refuse(flow, record, request, record.refusal)
             return
         try:
-            claims = _claims(record, flow.request)
+            claims = _claims(record, flow.request, self._policy())
         except (HostError, Malformed) as e:
             self._refuse(flow, record, request, Problem(400, Reason.MALFORMED_REQUEST, str(e)))
             return
@@ -80,7 +81,7 @@ class Gate:
             self._refuse(flow, record, request, Problem.of_decision(decision))
             return
         self.ledger.allow_request(record, request, decision, policy)
-        record.clear(proof.host.name, proof.port)
+        record.clear(decision)
         _canonicalise(flow.request, proof.host.name, proof.port)
 
         def count(data: bytes) -> bytes:
@@ -123,7 +124,7 @@ class Gate:
         flow.request.headers.pop("expect", None)  # no 100 Continue before a 403
 
 
-def _claims(record: ConnectionRecord, request: http.Request) -> Claims:
+def _claims(record: ConnectionRecord, request: http.Request, policy: Policy) -> Claims:
     """Every name that the client has given for this request."""
     for name, value in request.headers.fields:
         if _CONTROL.search(value):
@@ -135,6 +136,8 @@ def _claims(record: ConnectionRecord, request: http.Request) -> Claims:
         hosts = (Authority(parse_authority(_bracketed(request.host)).host, request.port), *hosts)
     elif not hosts and request.http_version == "HTTP/1.1":
         raise Malformed("an HTTP/1.1 request needs a Host header")
+    if hosts:
+        choose(record, hosts[0].host, policy)
     return Claims(record.authority, record.sni, (*record.connect_hosts, *hosts))
 
 

@@ -8,8 +8,8 @@ answers for an unreachable upstream with a page of its own. Both are taught here
 from collections.abc import Callable
 from typing import Any
 
-from mitmproxy import flow
-from mitmproxy.proxy import commands, layer
+from mitmproxy import ctx, flow
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
@@ -22,6 +22,8 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
 
+from addons import http1
+
 DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
 
 _stock_start_request_stream: Callable[[HttpStream], layer.CommandGenerator[None]] = HttpStream.start_request_stream
@@ -31,6 +33,25 @@ def install() -> None:
     """Teach mitmproxy's HTTP layer; a second call changes nothing."""
     HttpStream.start_request_stream = _start_request_stream  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
+    http1.install()
+
+
+def end_connection(connection_id: str, why: str) -> None:
+    """Close a client connection and everything that hangs on it, at once; its hooks fire as for any end."""
+    handler = _handler(connection_id)
+    if handler is not None and (transport := handler.transports.get(handler.client)) is not None and transport.handler:
+        transport.handler.cancel(why)
+
+
+async def wake(connection_id: str) -> None:
+    """Have ``next_layer`` asked for a client that is silent: until it speaks, mitmproxy asks nobody."""
+    if (handler := _handler(connection_id)) is not None:
+        await handler.server_event(events.DataReceived(handler.client, b""))
+
+
+def _handler(connection_id: str) -> Any:
+    proxyserver: Any = ctx.master.addons.get("proxyserver")
+    return proxyserver.connections.get(connection_id)
 
 
 def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:

@@ -1,24 +1,29 @@
 """Which layer comes next: intercept TLS, splice what passes through, read HTTP, refuse the rest."""
 
+import asyncio
 from collections.abc import Callable
 
-from mitmproxy import exceptions, tls
+from mitmproxy import connection, exceptions, http, tls
 from mitmproxy.connection import Server
-from mitmproxy.proxy import layer, layers
+from mitmproxy.proxy import layer, layers, mode_specs
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import ServerTLSLayer, parse_client_hello
 
+from addons import internals
+from addons.destinations import choose
 from addons.guard import fails_closed
 from addons.layers import InterceptTls, Refuse, Splice
 from sidecar.hosts import Host, HostError, parse_host
 from sidecar.identity import Claims, Mismatch, prove
 from sidecar.ledger import ConnectionRecord, Ledger
-from sidecar.policy import Decision, Policy, Verdict, judge_name
+from sidecar.policy import Decision, Policy, Verdict, judge_name, judge_tcp
 from sidecar.reasons import Reason
 from sidecar.sniff import Speaks, sniff
 
+SILENT_SECONDS = 0.3  # after which a client that may want raw TCP, or is denied, is taken to wait for the server
+HEAD_SECONDS = 60.0  # for the first request head or ClientHello to come whole
 MAX_CLIENT_HELLO = 64 * 1024  # bytes; post-quantum key shares make a ClientHello larger than a packet, not than this
 
 
@@ -37,19 +42,33 @@ class Protocol:
     def __init__(self, policy: Callable[[], Policy], ledger: Ledger) -> None:
         self.ledger = ledger
         self._policy = policy
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    def client_connected(self, client: connection.Client) -> None:
+        if (record := self.ledger.find(client.id)) is not None:
+            self._expect_speech(record)
+
+    def http_connected(self, flow: http.HTTPFlow) -> None:
+        self._expect_speech(self.ledger.connection(flow.client_conn.id))
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
-        if nextlayer.layer:
+        if nextlayer.layer or isinstance(nextlayer.context.client.proxy_mode, mode_specs.DnsMode):
             return
         context, data = nextlayer.context, nextlayer.data_client()
         record = self.ledger.connection(context.client.id)
         inside_tls = isinstance(context.layers[-1], InterceptTls)
+        explicit = isinstance(context.layers[-1], modes.HttpProxy)
         if inside_tls and data:
             record.used = True
         if inside_tls and context.client.alpn in (b"h2", b"http/1.1"):
             nextlayer.layer = layers.HttpLayer(context, HTTPMode.transparent)
             return
-        explicit = isinstance(context.layers[-1], modes.HttpProxy)
+        record.spoke = record.spoke or bool(data and not explicit)
+        tcp = None if explicit or inside_tls else self._tcp(record)
+        if tcp is not None and tcp.allowed and (record.silent or self._name(record).verdict is Verdict.DENY):
+            # The server may be the one that speaks first; or nothing but raw TCP is allowed.
+            nextlayer.layer = self._splice(context, record, tcp, "tcp")
+            return
         match sniff(data):
             case Speaks.UNDECIDED:
                 raise exceptions.AddonHalt  # asked again with the next bytes; nobody else may decide meanwhile
@@ -57,23 +76,66 @@ class Protocol:
                 nextlayer.layer = layers.HttpLayer(context, HTTPMode.regular if explicit else HTTPMode.transparent)
             case Speaks.TLS if not explicit and not inside_tls:
                 nextlayer.layer = self._tls(nextlayer, record, data)
+            case _ if tcp is not None and tcp.allowed:
+                nextlayer.layer = self._splice(context, record, tcp, "tcp")
             case _:
-                self.ledger.deny_connection(record, Reason.NOT_HTTP, "neither HTTP nor TLS", first_bytes=data)
+                detail = "neither HTTP nor TLS, and no rule of protocol tcp allows it"
+                self.ledger.deny_connection(record, Reason.NOT_HTTP, detail, first_bytes=data)
                 nextlayer.layer = Refuse(context)
+
+    def _tcp(self, record: ConnectionRecord) -> Decision | None:
+        """What policy says of raw TCP to this destination; where several names share it, the first that may."""
+        if record.authority is None or record.authority.port is None or record.refusal is not None:
+            return None
+        hosts = (*record.candidates, record.authority.host)
+        decisions = [judge_tcp(self._policy(), host, record.authority.port) for host in hosts]
+        return next((decision for decision in decisions if decision.allowed), decisions[-1])
+
+    def _expect_speech(self, record: ConnectionRecord) -> None:
+        loop, tcp = asyncio.get_running_loop(), self._tcp(record)
+        if tcp is not None and (tcp.allowed or self._name(record).verdict is Verdict.DENY):
+            loop.call_later(SILENT_SECONDS, self._still_silent, record)
+        loop.call_later(HEAD_SECONDS, self._still_undecided, record)
+
+    def _still_silent(self, record: ConnectionRecord) -> None:
+        if record.spoke or record.closed or self.ledger.find(record.id) is not record:
+            return
+        record.silent = True
+        tcp = self._tcp(record)
+        if tcp is not None and tcp.allowed:
+            self._tasks.add(task := asyncio.ensure_future(internals.wake(record.id)))
+            task.add_done_callback(self._tasks.discard)
+            return
+        denied = self._name(record)
+        detail = "the client waits for the server to speak first, and nothing is allowed there"
+        self.ledger.deny_connection(record, denied.reason, detail, rule=denied.rule.label if denied.rule else None)
+        internals.end_connection(record.id, "silent")
+
+    def _still_undecided(self, record: ConnectionRecord) -> None:
+        if record.protocol != "none" or record.tls_established or self.ledger.find(record.id) is not record:
+            return
+        detail = f"no whole request head and no ClientHello within {HEAD_SECONDS:.0f} s"
+        self.ledger.deny_connection(record, Reason.TIMEOUT, detail)
+        internals.end_connection(record.id, "timeout")
 
     def _tls(self, nextlayer: layer.NextLayer, record: ConnectionRecord, data: bytes) -> layer.Layer:
         context = nextlayer.context
-        if record.name is not None and record.name.verdict is Verdict.PASSTHROUGH and record.refusal is None:
+        passes = record.name is not None and record.name.verdict is Verdict.PASSTHROUGH
+        if (passes or record.candidates) and record.refusal is None:
             try:
                 hello = parse_client_hello(data)
             except ValueError:
-                hello = None
-                record.name = None  # no TLS to speak of: the interception will fail, and say so
+                hello = None  # no TLS to speak of: the interception will fail, and say so
             else:
                 if hello is None and len(data) <= MAX_CLIENT_HELLO:
                     raise exceptions.AddonHalt
-            if hello is not None and self._same_name(record, hello.sni):
-                return self._splice(context, record)
+            if hello is not None and record.candidates:
+                choose(record, _host_of(hello.sni), self._policy())
+                decision = self._name(record)
+                context.server.address = (decision.host.name, decision.port)
+                passes = decision.verdict is Verdict.PASSTHROUGH
+            if hello is not None and passes and self._same_name(record, hello.sni):
+                return self._splice(context, record, self._name(record), "passthrough")
         server_tls = ServerTLSLayer(context)
         server_tls.child_layer = InterceptTls(context, lambda words: setattr(record, "alert", words))
         return server_tls
@@ -84,13 +146,11 @@ class Protocol:
         claims = Claims(record.authority, record.sni, record.connect_hosts)
         return not isinstance(prove(claims, 443), Mismatch)
 
-    def _splice(self, context: Context, record: ConnectionRecord) -> layer.Layer:
-        decision = record.name
-        assert decision is not None and decision.host is not None
-        policy = self._policy()
+    def _splice(self, context: Context, record: ConnectionRecord, decision: Decision, protocol: str) -> layer.Layer:
+        # By the judged name, never by an address that the workload chose; and a connection of its own.
         context.server = Server(address=(decision.host.name, decision.port))
-        record.clear(decision.host.name, decision.port)
-        self.ledger.allow_connection(record, decision, policy, "passthrough")
+        record.clear(decision)
+        self.ledger.allow_connection(record, decision, self._policy(), protocol)
 
         def count(bytes_out: int, bytes_in: int) -> None:
             record.bytes_out += bytes_out
@@ -110,7 +170,7 @@ class Protocol:
         if decision.verdict is not Verdict.DENY:
             # The upstream's choice of h2 or http/1.1 is mirrored to the client. Price: a denial by path comes after
             # the dial, of a name that is allowed.
-            record.clear(record.authority.host.name, record.authority.port)
+            record.clear(decision)
             data.establish_server_tls_first = True
 
     def _name(self, record: ConnectionRecord) -> Decision:

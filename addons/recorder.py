@@ -3,6 +3,7 @@
 import time
 
 from mitmproxy import connection, http, tls
+from mitmproxy.proxy import mode_specs
 
 from addons.responses import problem_response
 from sidecar.handshakes import diagnose_client
@@ -20,7 +21,8 @@ class Recorder:
         self.ledger = ledger
 
     def client_connected(self, client: connection.Client) -> None:
-        self.ledger.connection(client.id)
+        if not isinstance(client.proxy_mode, mode_specs.DnsMode):  # questions aren't connections
+            self.ledger.connection(client.id)
 
     def client_disconnected(self, client: connection.Client) -> None:
         self.ledger.disconnect(client.id, tls_version=client.tls_version)

@@ -1,10 +1,11 @@
 """Server-side: resolve once, check every address, dial one of those very addresses; verify the upstream, always."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from mitmproxy import connection, tls
@@ -13,7 +14,7 @@ from OpenSSL import SSL
 
 from addons.guard import fails_closed
 from addons.session_ca import CIPHERS
-from sidecar.addresses import guard
+from sidecar.addresses import IPNetwork, guard
 from sidecar.handshakes import diagnose_server
 from sidecar.hosts import Authority, Host, IPAddress, parse_host
 from sidecar.ledger import Ledger
@@ -23,6 +24,24 @@ from sidecar.reasons import Reason
 
 RETRY_SECONDS = 0.5  # a failed dial sticks to mitmproxy's connection object; after this the next request dials again
 ADDRESS_SECONDS = 10.0  # for one address to answer, before the next is tried
+
+
+class _OwnAddresses:
+    """The addresses of this machine's links: those that a socket can be bound to. Loopback is a kind of its own."""
+
+    def __contains__(self, address: object) -> bool:
+        assert isinstance(address, IPv4Address | IPv6Address)
+        if address.is_loopback:
+            return False
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((str(address), 0))
+            except OSError:
+                return False
+            return True
+
+
+_OWN = _OwnAddresses()
 
 type Resolve = Callable[[str, int], Awaitable[list[IPAddress]]]
 
@@ -117,14 +136,16 @@ class Upstream:
         record = self.ledger.connection(data.client.id)
         if (host, port) not in record.cleared:
             raise Refused(f"{host}:{port} was not judged")
-        addresses, failure = await self._addresses(parse_host(host), port)
+        addresses, failure = await self._addresses(parse_host(host), port, record.cleared[host, port])
         if failure is not None:
             record.failed(host, port, failure)
             data.server.error = failure.detail
             return
         _checked.set(Checked((host, port), addresses))
 
-    async def _addresses(self, host: Host, port: int) -> tuple[tuple[IPAddress, ...], Failure | None]:
+    async def _addresses(
+        self, host: Host, port: int, by_rule: tuple[IPNetwork, ...]
+    ) -> tuple[tuple[IPAddress, ...], Failure | None]:
         if host.address is not None:
             found = [host.address]
         else:
@@ -134,10 +155,10 @@ class Upstream:
                 return (), Failure(Reason.UPSTREAM_UNRESOLVED, f"{host} can't be resolved: {e.strerror or e}")
         if not found:
             return (), Failure(Reason.UPSTREAM_UNRESOLVED, f"{host} has no address")
-        allowed = self._policy().network.allow_addresses
+        allowed = (*self._policy().network.allow_addresses, *by_rule)
         for address in found:
             # One bad address refuses the name: an answer that mixes public and private ones is no accident.
-            if (kind := guard(address, allowed)) is not None:
+            if (kind := guard(address, allowed, _OWN)) is not None:
                 return (), Failure(
                     Reason.PRIVATE_ADDRESS, f"{host} leads to {address}, which is {kind.replace('_', ' ')}"
                 )

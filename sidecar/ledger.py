@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sidecar.addresses import IPNetwork
 from sidecar.events.model import (
     ConnectionAllowed,
     ConnectionClosed,
@@ -62,6 +63,9 @@ class ConnectionRecord:
     opened: float  # time.monotonic(), seconds
     authority: Authority | None = None  # CONNECT's, or the name behind the original destination
     connect_hosts: tuple[Authority, ...] = ()  # the Host header of the CONNECT request
+    candidates: tuple[Host, ...] = ()  # names of which the original destination is one; SNI or Host picks
+    spoke: bool = False  # the client has sent something, inside of a CONNECT or on a redirected connection
+    silent: bool = False  # it was given time to, and hasn't
     refusal: Problem | None = None  # what every request on this connection is answered with
     sni: Host | None = None
     name: Decision | None = None  # stage one: the verdict on name and port
@@ -74,7 +78,8 @@ class ConnectionRecord:
     failures: dict[tuple[str, int], Failure] = field(
         default_factory=dict
     )  # upstreams that couldn't be reached, and why
-    cleared: dict[tuple[str, int], None] = field(default_factory=dict)  # upstreams that a verdict allows to be dialled
+    # Upstreams that a verdict allows to be dialled, each with the networks of the rule that allows it by address.
+    cleared: dict[tuple[str, int], tuple[IPNetwork, ...]] = field(default_factory=dict)
     upstream_address: str | None = None
     bytes_out: int = 0
     bytes_in: int = 0
@@ -90,10 +95,12 @@ class ConnectionRecord:
     def port(self) -> int | None:
         return self.authority.port if self.authority is not None else None
 
-    def clear(self, host: str, port: int) -> None:
-        """A verdict allows to dial *host* and *port* for this client; the latest 128 are remembered."""
-        self.cleared.pop((host, port), None)
-        self.cleared[host, port] = None
+    def clear(self, decision: Decision) -> None:
+        """A verdict allows to dial its host and port for this client; the latest 128 are remembered."""
+        target = (decision.host.name, decision.port)
+        rule = decision.rule if decision.host.is_address else None
+        self.cleared.pop(target, None)
+        self.cleared[target] = tuple(p.network for p in rule.patterns if p.network is not None) if rule else ()
         if len(self.cleared) > 128:
             del self.cleared[next(iter(self.cleared))]
 
@@ -114,6 +121,10 @@ class Ledger:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def find(self, connection_id: str) -> ConnectionRecord | None:
+        """The record of a client connection that is still there."""
+        return self._connections.get(connection_id)
 
     def connections(self) -> list[ConnectionRecord]:
         return list(self._connections.values())

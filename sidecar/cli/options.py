@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sidecar.errors import SidecarError
-from sidecar.hosts import IPAddress, parse_host
+from sidecar.hosts import IPAddress, parse_authority, parse_host
 
 
 class LogLevel(StrEnum):
@@ -46,6 +46,42 @@ OwnLogLevel = Annotated[
 DrainSeconds = Annotated[
     float, typer.Option(envvar="EGRESS_DRAIN_SECONDS", min=0, help="At a stop, wait so long for requests in flight.")
 ]
+
+Transparent = Annotated[
+    bool,
+    typer.Option(
+        "--transparent/--no-transparent",
+        envvar="EGRESS_TRANSPARENT",
+        help="Take redirected connections and DNS, too (see `sidecar netfilter`).",
+    ),
+]
+TransparentPort = Annotated[
+    int, typer.Option(envvar="EGRESS_TRANSPARENT_PORT", min=1, max=65535, help="Where redirected TCP arrives.")
+]
+DnsPort = Annotated[int, typer.Option(envvar="EGRESS_DNS_PORT", min=1, max=65535, help="Where redirected DNS arrives.")]
+DnsUpstream = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="EGRESS_DNS_UPSTREAM",
+        metavar="ADDRESS[:PORT]",
+        help="Resolver to ask where the policy says `dns: real`. May be repeated. Default: those of /etc/resolv.conf.",
+    ),
+]
+
+
+def parse_server(text: str) -> tuple[IPAddress, int]:
+    """``ADDRESS`` or ``ADDRESS:PORT`` of a resolver, an IPv6 address with a port in brackets."""
+    try:
+        if text.count(":") > 1 and not text.startswith("["):
+            text = f"[{text}]"
+        authority = parse_authority(text)
+        if authority.host.address is not None:
+            return authority.host.address, authority.port or 53
+    except SidecarError:
+        pass
+    raise SidecarError(
+        f"--dns-upstream {text!r} isn't ADDRESS or ADDRESS:PORT; write '192.0.2.53' or '[2001:db8::53]:53'"
+    )
 
 
 def parse_listen(text: str) -> tuple[IPAddress, int]:

@@ -12,16 +12,23 @@ import uvloop
 
 from sidecar import logs
 from sidecar.cli.options import (
+    DnsPort,
+    DnsUpstream,
     DrainSeconds,
     EventLevel,
     LogLevel,
     OwnLogLevel,
     PolicyFile,
     Resolve,
+    Transparent,
+    TransparentPort,
     UpstreamCa,
     parse_listen,
+    parse_server,
 )
 from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.names.upstream import Server
+from sidecar.netfilter.ruleset import DNS_PORT, TRANSPARENT_PORT
 from sidecar.policy import load_policy
 from sidecar.secrets import load_ca
 
@@ -47,8 +54,12 @@ def run(
     event_level: EventLevel = LogLevel.INFO,
     log_level: OwnLogLevel = LogLevel.WARNING,
     drain_seconds: DrainSeconds = 10.0,
+    transparent: Transparent = False,
+    transparent_port: TransparentPort = TRANSPARENT_PORT,
+    dns_port: DnsPort = DNS_PORT,
+    dns_upstream: DnsUpstream = None,
 ) -> None:
-    """Run the sidecar as an explicit HTTP proxy, until SIGTERM or SIGINT."""
+    """Run the sidecar as an explicit HTTP proxy, and with --transparent for redirected traffic, until SIGTERM."""
     # mitmproxy is imported late: --help and every error in the input come at once.
     logs.configure(log_level)
     address, port = parse_listen(listen)
@@ -56,7 +67,7 @@ def run(
     ca = load_ca(ca_dir, datetime.now(UTC))
 
     from sidecar.runtime.engine import serve
-    from sidecar.runtime.listeners import address_of, bind, explicit
+    from sidecar.runtime.listeners import address_of, bind, explicit, redirected
     from sidecar.runtime.session import Session, Settings, parse_resolve
 
     pinned = parse_resolve(resolve or ())
@@ -71,6 +82,15 @@ def run(
         pinned=pinned,
     )
     running = Session(settings)
+    modes, listen_on, more_addons = [explicit(listener)], [address_of(listener)], []
+    if transparent:
+        from sidecar.runtime import transparent as redirect
+
+        redirected_to = [bind(address, transparent_port) for address in redirect.loopback()]
+        servers = [Server(*parse_server(text)) for text in dns_upstream or ()]
+        modes += [redirected(*redirected_to), *redirect.dns_modes(dns_port)]
+        listen_on += [address_of(socket) for socket in redirected_to]
+        more_addons = redirect.addons_for_names(running, redirect.names_from_system(servers))
 
     async def until_signalled() -> None:
         stop = asyncio.Event()
@@ -82,8 +102,9 @@ def run(
         uvloop.run(
             serve(
                 running,
-                [explicit(listener)],
-                listen=[address_of(listener)],
+                modes,
+                listen=listen_on,
+                more_addons=more_addons,
                 until=until_signalled,
                 drain_seconds=drain_seconds,
             )

@@ -162,11 +162,10 @@ def _within_synthetic(network: IPNetwork) -> bool:
 # route_localnet takes it for its own loopback (CVE-2020-8558).
 _LOOPBACK: Final = 'oif "lo" fib daddr type local'
 
+# The kernel's errors about what came in are answers, and about the sidecar's own connections carry their mark.
 _KERNEL: Final = (
-    'icmp type { destination-unreachable, time-exceeded, parameter-problem } accept comment "the kernel\'s own"',
-    "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept",
     # Without neighbour discovery nothing comes in; without listener reports snooping switches don't forward it.
-    "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept",
+    'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept comment "the kernel\'s own"',
     "icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept",
 )
 

@@ -37,12 +37,7 @@ class Engine:
 
     def end_connection(self, connection_id: str, why: str) -> None:
         """Close a client connection and everything that hangs on it, at once; its records are closed by the hooks."""
-        handler: Any = self.proxyserver.connections.get(connection_id)
-        if handler is None:
-            return
-        transport = handler.transports.get(handler.client)
-        if transport is not None and transport.handler is not None:
-            transport.handler.cancel(why)
+        internals.end_connection(connection_id, why)
 
 
 type Service = Callable[[Engine], AbstractAsyncContextManager[None]]
@@ -57,6 +52,7 @@ async def serve(
     until: Callable[[], Awaitable[None]],
     drain_seconds: float,
     services: Sequence[Service] = (),
+    more_addons: Sequence[object] = (),
 ) -> None:
     """
     Run a session in *modes* until *until* returns; then let open requests finish, at most *drain_seconds*.
@@ -68,6 +64,7 @@ async def serve(
         until: Waits for whatever ends the session.
         drain_seconds: How long requests in flight may take to finish.
         services: Run beside the proxy.
+        more_addons: Stand in front of the session's own, as those of transparent mode do.
 
     Raises:
         CannotRun: mitmproxy couldn't start its listeners.
@@ -78,7 +75,7 @@ async def serve(
     master = Master(options.Options(), event_loop=loop)
     proxyserver = Proxyserver()
     # Options exist once the addon that declares them is loaded.
-    master.addons.add(*addons_of(session), proxyserver, DisableH2C())
+    master.addons.add(*more_addons, *addons_of(session), proxyserver, DisableH2C())
     master.options.update(**FORCED, mode=list(modes))
     loop.set_task_factory(_eager)
     stop = asyncio.ensure_future(until())

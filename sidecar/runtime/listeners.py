@@ -55,6 +55,16 @@ def explicit(*listeners: socket.socket) -> str:
     return "explicit:" + ",".join(str(listener.fileno()) for listener in listeners)
 
 
+def redirected(*listeners: socket.socket) -> str:
+    """The mode of a transparent proxy on these sockets."""
+    return "redirect:" + ",".join(str(listener.fileno()) for listener in listeners)
+
+
+def descriptors_of(data: str) -> list[int]:
+    """The descriptors in a mode's data."""
+    return [int(number) for number in data.split(",")]
+
+
 class ExplicitMode(ProxyMode):
     """An explicit HTTP proxy on inherited descriptors: ``explicit:7,8``."""
 
@@ -63,12 +73,7 @@ class ExplicitMode(ProxyMode):
     transport_protocol: ClassVar[Any] = "tcp"
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError("needs descriptors")
-
-    @property
-    def descriptors(self) -> list[int]:
-        return [int(number) for number in self.data.split(",")]
+        descriptors_of(self.data)
 
 
 class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
@@ -80,5 +85,5 @@ class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
     async def _start(self) -> None:
         self._servers = [
             await asyncio.start_server(self.handle_stream, sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG)
-            for number in self.mode.descriptors
+            for number in descriptors_of(self.mode.data)
         ]

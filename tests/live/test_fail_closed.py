@@ -59,6 +59,7 @@ def test_every_guarding_hook_is_known() -> None:
     found = {(addon.__name__, hook) for addon, hook in GUARDED}
 
     assert found == {
+        ("Protocol", "client_connected"),
         ("Protocol", "next_layer"),
         ("Protocol", "tls_clienthello"),
         ("Gate", "http_connect"),

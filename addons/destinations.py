@@ -1,0 +1,58 @@
+"""Original destinations: which name, or which address, a redirected connection is going to."""
+
+import time
+from collections.abc import Callable
+
+from sidecar.hosts import Authority, Host, IPAddress, parse_host
+from sidecar.ledger import ConnectionRecord, Ledger
+from sidecar.names.handed_out import HandedOut
+from sidecar.names.synthetic import SyntheticNames
+from sidecar.policy import Policy, judge_name
+
+
+class Destinations:
+    """
+    Turns the address before the redirect back into what the workload asked for.
+
+    A synthetic address stands for one name. A real one that was handed out for several names is any of them: SNI or
+    Host picks. Every other is an address, for which address rules alone count.
+    """
+
+    name = "egress_destinations"
+
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        ledger: Ledger,
+        synthetic: SyntheticNames,
+        handed_out: HandedOut,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = ledger
+        self._policy, self._synthetic, self._handed_out, self._clock = policy, synthetic, handed_out, clock
+
+    def claim(self, connection_id: str, address: IPAddress, port: int) -> Authority:
+        """Note where a new connection goes; gives what to dial, by name where there is one."""
+        record = self.ledger.connection(connection_id)
+        names = self._names(address)
+        host = names[0] if len(names) == 1 else Host(str(address), address)
+        record.candidates = names if len(names) > 1 else ()
+        record.authority = Authority(host, port)
+        record.name = judge_name(self._policy(), host, port)
+        return record.authority
+
+    def _names(self, address: IPAddress) -> tuple[Host, ...]:
+        if (name := self._synthetic.name_of(address)) is not None:
+            return (parse_host(name),)
+        return tuple(parse_host(name) for name in self._handed_out.names_of(address, now=self._clock()))
+
+
+def choose(record: ConnectionRecord, host: Host | None, policy: Policy) -> None:
+    """Of the names that the destination may be, *host* is the one: the client has said so by SNI or Host."""
+    if host is None or host not in record.candidates:
+        return
+    assert record.authority is not None and record.authority.port is not None
+    port = record.authority.port
+    record.candidates = ()
+    record.authority = Authority(host, port)
+    record.name = judge_name(policy, host, port)
