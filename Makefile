@@ -1,5 +1,5 @@
 # The README's commands. Everything is made in .venv; nothing outside of this folder is changed.
-PYTHON ?= $(shell command -v python$$(cat .python-version) || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell for p in python$$(cat .python-version) python3.13 python3.12 python3; do $$p -c "" 2>/dev/null && command -v $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check

@@ -2,25 +2,31 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
+from cryptography import x509
 from mitmproxy import connection, tls
 from mitmproxy.proxy import server_hooks
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from addons.guard import fails_closed
 from addons.session_ca import CIPHERS
+from addons.tunnel import context_for, dial_proxy
 from sidecar.addresses import IPNetwork, guard
 from sidecar.handshakes import diagnose_server
 from sidecar.hosts import Authority, Host, IPAddress, parse_host
 from sidecar.ledger import Ledger
+from sidecar.pki.strict import objection
 from sidecar.policy import Policy
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
+from sidecar.upstream_proxy import NotThrough, UpstreamProxy, stands_for
 
 RETRY_SECONDS = 0.5  # a failed dial sticks to mitmproxy's connection object; after this the next request dials again
 ADDRESS_SECONDS = 10.0  # for one address to answer, before the next is tried
@@ -56,6 +62,16 @@ class Checked:
 
     target: tuple[str, int]
     addresses: tuple[IPAddress, ...]
+    through: "Through | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """The addresses are the upstream proxy's, which is asked for the target; `failed` is told why it isn't reached."""
+
+    proxy: UpstreamProxy
+    tls: ssl.SSLContext | None
+    failed: Callable[[Failure], None]
 
 
 # A hook is awaited in the task that dials, so this reaches that dial and no other.
@@ -78,11 +94,23 @@ def guard_dials(loop: asyncio.AbstractEventLoop) -> None:
         for address in checked.addresses:
             try:
                 async with asyncio.timeout(ADDRESS_SECONDS):
-                    return await dial(factory, str(address), port, **options)
+                    if checked.through is None:
+                        return await dial(factory, str(address), port, **options)
+                    connect = await dial_proxy(
+                        dial, checked.through.proxy, address, checked.through.tls, Authority(parse_host(host), port)
+                    )
+                return await connect.through(factory)
+            except NotThrough as e:
+                assert checked.through is not None
+                checked.through.failed(e.failure)
+                raise
             except TimeoutError:
                 error = OSError(f"{address} port {port} did not answer within {ADDRESS_SECONDS:.0f} s")
             except OSError as e:
                 error = e
+        if checked.through is not None and error is not None:
+            error = checked.through.proxy.failed(f"can't be reached: {error}")
+            checked.through.failed(error.failure)
         raise error or Refused(f"{host} has no address")
 
     create_connection.guarded = True  # type: ignore[attr-defined]
@@ -111,21 +139,29 @@ class Upstream:
         ledger: Knows which upstreams a verdict has cleared.
         resolve: Name and port to addresses; asked once for each dial.
         roots: Loads the trusted roots into a context.
+        proxy: Where to go instead of to a destination, if anywhere.
     """
 
     name = "egress_upstream"
 
     def __init__(
-        self, policy: Callable[[], Policy], ledger: Ledger, resolve: Resolve, roots: Callable[[SSL.Context], None]
+        self,
+        policy: Callable[[], Policy],
+        ledger: Ledger,
+        resolve: Resolve,
+        roots: Callable[[SSL.Context | ssl.SSLContext], None],
+        proxy: UpstreamProxy | None = None,
     ) -> None:
         self.ledger = ledger
         self._policy, self._resolve = policy, resolve
         self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         self._context.set_min_proto_version(SSL.TLS1_2_VERSION)
         self._context.set_cipher_list(CIPHERS)
-        self._context.set_verify(SSL.VERIFY_PEER)
+        self._context.set_verify(SSL.VERIFY_PEER, _verified)
         self._context.set_options(SSL.OP_NO_RENEGOTIATION)
         roots(self._context)
+        self._proxy = proxy
+        self._proxy_tls = context_for(proxy, roots) if proxy else None
 
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         _checked.set(None)
@@ -185,6 +221,7 @@ class Upstream:
         assert isinstance(server, connection.Server) and server.address
         host = parse_host(server.address[0])  # the judged name; an SNI is only ever equal to it
         upstream = SSL.Connection(self._context)
+        upstream.set_app_data(_Chain())
         if host.address is not None:
             server.sni = None  # RFC 6066, section 3: an address is no server name
             _expect_address(upstream, host.address)
@@ -203,12 +240,39 @@ class Upstream:
         assert isinstance(server, connection.Server) and server.address
         host, port = server.address[:2]
         record = self.ledger.connection(tls_failed.context.client.id)
-        diagnosis = diagnose_server(server.error or "")
-        detail = f"{host} port {port}: {server.error}"
+        words = server.error or ""
+        if tls_failed.ssl_conn is not None and (ours := tls_failed.ssl_conn.get_app_data().objection) is not None:
+            words = f"Certificate verify failed: {ours}"  # OpenSSL's own words are "ok": it had no objection
+        diagnosis = diagnose_server(words)
+        detail = f"{host} port {port}: {words}"
         if (host, port) not in record.failures:
             record.failed(host, port, Failure(Reason.UPSTREAM_TLS, detail))
         self.ledger.handshake_failed(record, diagnosis, upstream=Authority(parse_host(host), port))
         _let_retry(server)
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What OpenSSL has verified of one handshake's chain, by depth; and what we object to in it."""
+
+    certificates: dict[int, bytes] = field(default_factory=dict)  # DER
+    objection: str | None = None
+
+
+def _verified(upstream: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, ok: int) -> bool:
+    """OpenSSL's verdict on one certificate, from the root down; at the leaf, ours on the whole chain."""
+    if not ok:
+        return False
+    chain: _Chain = upstream.get_app_data()
+    chain.certificates[depth] = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    if depth == 0:
+        chain.objection = _objection(tuple(chain.certificates[d] for d in sorted(chain.certificates)))
+    return chain.objection is None
+
+
+@lru_cache(maxsize=1024)
+def _objection(chain: tuple[bytes, ...]) -> str | None:
+    return objection([x509.load_der_x509_certificate(der) for der in chain])
 
 
 def _let_retry(server: connection.Server) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from bench.client import Load, Outcome
 from bench.processes import (
     PATIENCE_SECONDS,
-    BenchError,
     on_cpu,
     rss_megabytes,
     settled_cpu_microseconds,
@@ -70,12 +69,12 @@ def profile(folder: Path, upstream: Upstream, row: Row, seconds: float) -> Path:
     with running(Contestant.SIDECAR, folder / "sidecar", upstream, proxy_cpu, profile=file) as proxy:
         with _client(proxy, upstream, row, seconds) as client:
             os.kill(proxy.pid, signal.SIGUSR1)
-            _run(client)
+            _run(client, proxy)
         os.kill(proxy.pid, signal.SIGUSR2)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not file.exists():
             if time.monotonic() > deadline:
-                raise BenchError("the sidecar wrote no profile")
+                raise proxy.error("the sidecar wrote no profile")
             time.sleep(0.05)
     return file
 
@@ -85,7 +84,7 @@ def _under_load(
 ) -> tuple[Sample, Outcome]:
     with _client(proxy, upstream, row, seconds) as client:
         before = settled_cpu_microseconds(proxy.pid)
-        outcome = _run(client)
+        outcome = _run(client, proxy)
         used = settled_cpu_microseconds(proxy.pid) - before
     sample = Sample(
         row=row,
@@ -119,13 +118,13 @@ def _client(proxy: Proxy, upstream: Upstream, row: Row, seconds: float) -> Itera
     try:
         assert client.stdout is not None
         if client.stdout.readline() != "ready\n":
-            raise BenchError(f"the client failed while it warmed up: {row}")
+            raise proxy.error(f"the client failed while it warmed up: {row}")
         yield client
     finally:
         stop(client)
 
 
-def _run(client: subprocess.Popen[str]) -> Outcome:
+def _run(client: subprocess.Popen[str], proxy: Proxy) -> Outcome:
     """
     Let a client go, and wait for what it has done.
 
@@ -137,5 +136,5 @@ def _run(client: subprocess.Popen[str]) -> Outcome:
     client.stdin.flush()
     line = client.stdout.readline()
     if not line:
-        raise BenchError("the client failed; what it said stands above")
+        raise proxy.error("the client failed; what it said stands above")
     return Outcome(**json.loads(line))

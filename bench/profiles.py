@@ -54,7 +54,7 @@ def by_package(functions: Iterable[Function]) -> dict[str, int]:
 def tables(functions: Sequence[Function]) -> tuple[Table, Table, Table]:
     """By package; the `TOP` functions by their own time; those of our own by theirs and their callees'."""
     total = sum(function.own for function in functions) or 1
-    packages = Table("package", title=f"by package, {total:,} samples", title_justify="left")
+    packages = Table("package", title=f"by package, {total:,} samples", title_justify="left", min_width=40)
     packages.add_column("own time", justify="right")
     for package, own in by_package(functions).items():
         packages.add_row(package, f"{own / total:.1%}")

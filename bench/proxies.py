@@ -30,7 +30,12 @@ class Proxy:
     pid: int
     port: int
     ca_file: Path
+    log: Path
     events: Path | None = None
+
+    def error(self, text: str) -> BenchError:
+        """What went wrong with it, and the end of what it has written itself."""
+        return BenchError(f"{text}\n{self.log.read_text()[-2000:]}".rstrip())
 
     def check_events(self, operations: int) -> None:
         """
@@ -43,7 +48,7 @@ class Proxy:
             return
         closed = self.events.read_bytes().count(b'"event":"request_closed"')
         if closed != operations:
-            raise BenchError(f"the sidecar answered {operations} requests and recorded the end of {closed}")
+            raise self.error(f"the sidecar answered {operations} requests and recorded the end of {closed}")
 
 
 @contextmanager
@@ -60,19 +65,20 @@ def running(
         command, ca_file = _mitmdump(folder, upstream, port)
         events = None
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EGRESS_")}
-    with (folder / "log.txt").open("w+") as log:
-        with on_cpu(cpu):
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, env=environment
-            )
+    log = folder / "log.txt"
+    with log.open("w") as output, on_cpu(cpu):
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, env=environment
+        )
+    proxy = Proxy(process.pid, port, ca_file, log, events)
+    try:
         try:
             wait_for(port, process)
-            yield Proxy(process.pid, port, ca_file, events)
         except BenchError as e:
-            stop(process)
-            raise BenchError(f"{contestant}: {e}\n{(folder / 'log.txt').read_text()[-2000:]}") from None
-        finally:
-            stop(process)
+            raise proxy.error(f"{contestant}: {e}") from None
+        yield proxy
+    finally:
+        stop(process)
 
 
 def _mitmdump(folder: Path, upstream: Upstream, port: int) -> tuple[list[str], Path]:

@@ -6,12 +6,14 @@ import sys
 import time
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description="Real clients against a real sidecar.")
     parser.add_argument("--client", choices=("auto", "curl", "python"), default="auto", help="default: curl if there")
     arguments = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     try:
@@ -36,6 +38,8 @@ def main() -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not end the clearing away
     raise KeyboardInterrupt
 
 

@@ -132,5 +132,6 @@ def staged(which: str) -> Iterator[Stage]:
     try:
         yield stage
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not end the clearing away
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # nothing may end the clearing away
         stage.end()

@@ -108,13 +108,16 @@ def parse_authority(text: str) -> Authority:
     Parse ``host`` or ``host:port``, as in CONNECT, ``Host`` and ``:authority``.
 
     Raises:
-        HostError: Not an authority, or one with user information; an IPv6 address without brackets; a port
+        HostError: Not an authority, or one with user information; a port
             that isn't 1 to 65535.
 
     RFC 9110, section 7.2, and RFC 3986, section 3.2.
     """
     if "@" in text:
         raise HostError(f"{text!r} has user information in front of the host; leave it out")
+    if text.count(":") > 1 and not text.startswith("["):
+        # Against RFC 3986, but what clients write into Host for an address that they were given so: no port fits.
+        return Authority(_parse_ipv6(text))
     if text.startswith("["):
         literal, bracket, rest = text.partition("]")
         host, port = _parse_ipv6(literal + bracket), rest
