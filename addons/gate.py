@@ -78,7 +78,7 @@ class Gate:
         request.host, request.port = proof.host.name, proof.port
         decision = judge_request(policy, proof.host, proof.port, flow.request.method, flow.request.path)
         if decision.verdict is Verdict.DENY:
-            self._refuse(flow, record, request, Problem.of_decision(decision))
+            self._refuse(flow, record, request, Problem.of_decision(decision, _asked(record, request)))
             return
         self.ledger.allow_request(record, request, decision, policy)
         record.clear(decision)
@@ -122,6 +122,12 @@ class Gate:
         flow.response = problem_response(flow, problem)
         flow.request.stream = True  # what still comes of an upload is discarded, not buffered
         flow.request.headers.pop("expect", None)  # no 100 Continue before a 403
+
+
+def _asked(record: ConnectionRecord, request: RequestRecord) -> str:
+    """Method and path, if it's they that are denied, and not all of the host."""
+    whole_host = record.name is not None and record.name.verdict is Verdict.DENY
+    return "" if whole_host else f"{request.method} {request.path}"
 
 
 def _claims(record: ConnectionRecord, request: http.Request, policy: Policy) -> Claims:

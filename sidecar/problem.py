@@ -20,6 +20,7 @@ _HINTS = {
     Reason.UPSTREAM_TLS: "The upstream's TLS couldn't be verified; the sidecar never forwards to an unproven server.",
     Reason.UPSTREAM_UNRESOLVED: "The name has no address.",
     Reason.UPSTREAM_UNREACHABLE: "The upstream can't be reached from here at the moment.",
+    Reason.UPSTREAM_PROXY: "The proxy that the sidecar has to use didn't let this through; its operator can tell why.",
     Reason.INTERNAL_ERROR: "A defect of the sidecar, which refuses when in doubt. Its log has the details.",
 }
 
@@ -55,14 +56,14 @@ class Problem:
     rule: str | None = None
 
     @classmethod
-    def of_decision(cls, decision: Decision) -> "Problem":
-        """The problem that a denying decision is."""
+    def of_decision(cls, decision: Decision, request: str = "") -> "Problem":
+        """The problem that a denying decision is; *request* is its method and path, where another might be allowed."""
         assert decision.verdict is Verdict.DENY
         by = f"by {decision.rule.label}" if decision.rule else "by default: no rule allows it"
         return cls(
             403,
             decision.reason,
-            f"{decision.host} port {decision.port} is denied {by}",
+            f"{f'{request} to ' if request else ''}{decision.host} port {decision.port} is denied {by}",
             decision.rule.label if decision.rule else None,
         )
 

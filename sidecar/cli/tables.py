@@ -21,10 +21,9 @@ def summary_table(summary: Summary) -> Group:
     if summary.hosts_omitted:
         table.add_row(f"… and {summary.hosts_omitted} more", *[""] * 6)
     total = (
-        f"{summary.requests_allowed} requests allowed, {summary.requests_denied} denied, "
-        f"{summary.requests_failed} failed; "
-        f"{summary.connections_allowed} connections passed through, {summary.connections_denied} denied; "
-        f"{summary.handshakes_failed} TLS handshakes failed; {summary.events_dropped} events dropped; "
-        f"{summary.duration_ms / 1000:.1f} s"
+        f"requests: {summary.requests_allowed} allowed, {summary.requests_denied} denied, "
+        f"{summary.requests_failed} failed · connections: {summary.connections_allowed} passed through, "
+        f"{summary.connections_denied} denied · TLS handshakes failed: {summary.handshakes_failed} · "
+        f"events dropped: {summary.events_dropped} · {summary.duration_ms / 1000:.1f} s"
     )
     return Group(table, Text(total))

@@ -1,6 +1,6 @@
 """A policy as the resolver asks it: about names, without a port."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sidecar.hosts import Host
@@ -10,17 +10,11 @@ from sidecar.policy.decide import judge_name, judge_tcp
 from sidecar.policy.rules import Dns, Policy, Rule, Verdict
 
 
-def no_types(_rule: Rule) -> frozenset[int]:
-    """A and AAAA only."""
-    return frozenset()
-
-
 @dataclass(frozen=True, slots=True)
 class PolicyRules:
     """`NameRules` of one policy. Hosts are names, never addresses."""
 
     policy: Policy
-    types_of: Callable[[Rule], frozenset[int]] = no_types  # record types beside A and AAAA that a rule allows
 
     def allows(self, host: Host) -> bool:
         """Could any rule allow anything for *host*, on any port? One port of each stretch is asked for all of it."""
@@ -39,7 +33,7 @@ class PolicyRules:
     def types(self, host: Host) -> frozenset[int]:
         """The types of all rules that let *host* through."""
         return frozenset[int]().union(
-            *(self.types_of(rule) for rule in self._rules(host) if rule.verdict is not Verdict.DENY)
+            *(rule.dns_types for rule in self._rules(host) if rule.verdict is not Verdict.DENY)
         )
 
     def naming(self, host: Host, search: tuple[str, ...]) -> Naming:

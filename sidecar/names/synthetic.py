@@ -80,13 +80,22 @@ class SyntheticNames:
             return pair
         if len(self._pairs) >= self.capacity:
             return None
+        pair = self.choose(name)
+        self._enter(name, pair)
+        return pair
+
+    def choose(self, name: str) -> Pair:
+        """The addresses that `assign` would give *name*, which has none yet."""
         digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=32).digest()
-        pair = Pair(
+        return Pair(
             IPv4Address(self._free(self.v4, int.from_bytes(digest[:16]))),
             IPv6Address(self._free(self.v6, int.from_bytes(digest[16:]))),
         )
-        self._enter(name, pair)
-        return pair
+
+    def restore(self, name: str, address: IPAddress) -> bool:
+        """Assign *name* its addresses if *address* is one of them: a client has kept it across our restart."""
+        pair = self._pairs.get(name) or self.choose(name)
+        return address in (pair.v4, pair.v6) and self.assign(name) is not None
 
     def adopt(self, name: str, pair: Pair) -> bool:
         """Take over an assignment made elsewhere with the same key; False if it contradicts one of ours or is full."""

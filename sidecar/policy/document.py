@@ -12,6 +12,21 @@ from sidecar.policy.patterns import HostPattern, IPNetwork, parse_pattern
 from sidecar.policy.problems import Path
 from sidecar.policy.rules import Dns, PortRange, Protocol, Verdict
 
+# The record types that say something about a name (IANA's registry of resource record types); none that carries a
+# zone, a key or a transaction.
+DNS_TYPES = {
+    "NS": 2,
+    "CNAME": 5,
+    "SOA": 6,
+    "PTR": 12,
+    "MX": 15,
+    "TXT": 16,
+    "SRV": 33,
+    "NAPTR": 35,
+    "SVCB": 64,
+    "HTTPS": 65,
+    "CAA": 257,
+}
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
@@ -59,6 +74,15 @@ def _name(text: str) -> str:
     return text
 
 
+def _dns_type(text: str) -> int:
+    if text in ("A", "AAAA"):
+        raise ValueError(f"{text} needs no rule; leave it out")
+    if text not in DNS_TYPES:
+        near = text.upper() if text.upper() in DNS_TYPES else ", ".join(sorted(DNS_TYPES))
+        raise ValueError(f"{text!r} is not a record type that can be allowed; write {near}")
+    return DNS_TYPES[text]
+
+
 def _network(text: str) -> IPNetwork:
     pattern = parse_pattern(text)
     if pattern.network is None:
@@ -71,6 +95,7 @@ Ports = Annotated[PortRange, PlainValidator(_ports)]
 Method = Annotated[str, _text(_method)]
 PathText = Annotated[PathPattern, _text(parse_path)]
 Name = Annotated[str, _text(_name)]
+DnsType = Annotated[int, _text(_dns_type)]
 Address = Annotated[IPNetwork, _text(_network)]
 
 
@@ -90,6 +115,7 @@ class RuleDocument(_Document):
     paths: list[PathText] = Field(default_factory=list, min_length=1)
     protocol: Literal["http", "tcp"] = Protocol.HTTP.value
     dns: Literal["synthetic", "real", ""] = ""  # "": as the policy has it
+    dns_types: list[DnsType] = Field(default_factory=list, min_length=1)
     mode: Literal["enforce"] = "enforce"
 
     @property
@@ -147,6 +173,11 @@ def contradictions(rules: Any) -> Iterator[tuple[Path, str]]:
         if isinstance(name, str) and names.setdefault(name, i) != i:
             yield (*here, "name"), f"{name!r} is the name of rules[{names[name]}] already; write another one"
         narrowing = [key for key in ("methods", "paths") if key in rule]
+        if "dns_types" in rule and "deny" in verdicts:
+            yield (
+                (*here, "dns_types"),
+                "allows records, and the rule denies; leave it out, or write it into an allow rule",
+            )
         if "passthrough" in verdicts:
             for key in narrowing:
                 yield (*here, key), "can't be seen in what is passed through unopened; write 'allow', or leave it out"

@@ -112,6 +112,7 @@ def _rule(index: int, rule: RuleDocument, tree: Tree) -> Rule:
         paths=tuple(rule.paths),
         protocol=Protocol(rule.protocol),
         dns=Dns(rule.dns) if rule.dns else None,
+        dns_types=frozenset(rule.dns_types),
         position=tree.at(where),
         pattern_positions=tuple(tree.at((*listed, i)) for i in range(len(rule.patterns))),
     )

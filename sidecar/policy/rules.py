@@ -52,6 +52,7 @@ class Rule:
     paths: tuple[PathPattern, ...]
     protocol: Protocol
     dns: Dns | None  # None: as the policy has it
+    dns_types: frozenset[int]  # numbers of the record types that are answered beside A and AAAA
     position: Position
     pattern_positions: tuple[Position, ...]  # as many as there are patterns
 

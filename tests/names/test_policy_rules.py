@@ -79,7 +79,8 @@ def test_naming(name: str, naming: Naming) -> None:
 
 
 def test_types_are_those_of_the_rules_that_let_a_host_through() -> None:
-    rules = PolicyRules(POLICY, lambda rule: frozenset({Type.TXT}) if rule.index in (0, 5) else frozenset())
-    assert rules.types(parse_host("api.example.com")) == {Type.TXT}
+    text = "version: 1\nrules:\n  - {allow: ['*.example.com'], dns_types: [TXT, MX]}\n  - {allow: [db.example.net]}\n"
+    rules = PolicyRules(parse_policy(text))
+    assert rules.types(parse_host("api.example.com")) == {Type.TXT, Type.MX}
     assert rules.types(parse_host("db.example.net")) == frozenset()
     assert RULES.types(parse_host("api.example.com")) == frozenset()

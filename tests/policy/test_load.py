@@ -122,6 +122,12 @@ RULE = "version: 1\nrules:\n  - "
             id="raw TCP passed through",
         ),
         pytest.param(RULE + "allow: [a.test]\n    methods: [get]", ["write 'GET'"], id="a method in lower case"),
+        pytest.param(RULE + "allow: [a.test]\n    dns_types: [txt]", ["write TXT"], id="a record type in lower case"),
+        pytest.param(
+            RULE + "allow: [a.test]\n    dns_types: [AXFR]", ["can be allowed; write CAA"], id="a zone transfer"
+        ),
+        pytest.param(RULE + "allow: [a.test]\n    dns_types: [A]", ["A needs no rule"], id="a type that needs no rule"),
+        pytest.param(RULE + "deny: [a.test]\n    dns_types: [TXT]", ["the rule denies"], id="records of a denial"),
         pytest.param(RULE + "allow: [a.test]\n    ports: 443", ["write [443]"], id="ports that are no list"),
         pytest.param(RULE + "allow: [a.test]\n    ports: ['443']", ["write 443"], id="a port that is a text"),
         pytest.param(
