@@ -30,11 +30,16 @@ class Destinations:
     ) -> None:
         self.ledger = ledger
         self._policy, self._synthetic, self._handed_out, self._clock = policy, synthetic, handed_out, clock
+        self._spelled: dict[IPAddress, str] = {}
+        self._spelled_by: Policy | None = None
 
     def claim(self, connection_id: str, address: IPAddress, port: int) -> Authority:
         """Note where a new connection goes; gives what to dial, by name where there is one."""
         record = self.ledger.connection(connection_id)
         names = self._names(address)
+        if not names and address in self._synthetic:
+            names = self._kept(address)
+            record.kept = None if names else lambda host: self._synthetic.restore(host.name, address)
         host = names[0] if len(names) == 1 else Host(str(address), address)
         record.candidates = names if len(names) > 1 else ()
         record.authority = Authority(host, port)
@@ -46,13 +51,27 @@ class Destinations:
             return (parse_host(name),)
         return tuple(parse_host(name) for name in self._handed_out.names_of(address, now=self._clock()))
 
+    def _kept(self, address: IPAddress) -> tuple[Host, ...]:
+        """The name that the workload was told this address for before a restart, if a rule spells that name out."""
+        policy = self._policy()
+        if policy is not self._spelled_by:
+            pairs = ((name, self._synthetic.choose(name)) for name in policy.index.names)
+            self._spelled = {kept: name for name, pair in pairs for kept in (pair.v4, pair.v6)}
+            self._spelled_by = policy
+        name = self._spelled.get(address)
+        return (parse_host(name),) if name is not None and self._synthetic.restore(name, address) else ()
+
 
 def choose(record: ConnectionRecord, host: Host | None, policy: Policy) -> None:
     """Of the names that the destination may be, *host* is the one: the client has said so by SNI or Host."""
-    if host is None or host not in record.candidates:
+    if host is None or not (host in record.candidates or _was_kept(record, host)):
         return
     assert record.authority is not None and record.authority.port is not None
     port = record.authority.port
-    record.candidates = ()
+    record.candidates, record.kept = (), None
     record.authority = Authority(host, port)
     record.name = judge_name(policy, host, port)
+
+
+def _was_kept(record: ConnectionRecord, host: Host) -> bool:
+    return record.kept is not None and not host.is_address and record.kept(host)

@@ -36,6 +36,7 @@ FORCED: dict[str, Any] = {
     "rawtcp": False,  # an Upgrade to something that isn't WebSocket isn't a tunnel
     "validate_inbound_headers": True,
     "store_streamed_bodies": False,
+    "http2_ping_keepalive": 0,  # addons.idle says why
 }
 # Options that undo a promise, and the only value of each that doesn't.
 _HARMLESS: dict[str, Any] = {
@@ -60,7 +61,7 @@ def addons_of(session: Session) -> list[object]:
         Protocol(session.policy, session.ledger),
         Gate(session.policy, session.ledger),
         SessionCaAddon(session.minter, session.ledger),
-        Upstream(session.policy, session.ledger, resolve, session.load_roots),
+        Upstream(session.policy, session.ledger, resolve, session.load_roots, session.settings.upstream_proxy),
     ]
 
 

@@ -107,16 +107,6 @@ class Gate:
 
         flow.response.stream = count
 
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        assert flow.websocket is not None
-        message = flow.websocket.messages[-1]
-        if (request := self.ledger.connection(flow.client_conn.id).requests.get(flow.id)) is not None:
-            if message.from_client:
-                request.bytes_out += len(message.content)
-            else:
-                request.bytes_in += len(message.content)
-        flow.websocket.messages.clear()  # mitmproxy would keep all of them; what is relayed is held by its caller
-
     def _refuse(self, flow: http.HTTPFlow, record: ConnectionRecord, request: RequestRecord, problem: Problem) -> None:
         self.ledger.deny_request(record, request, problem, self._policy())
         flow.response = problem_response(flow, problem)

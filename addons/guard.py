@@ -104,13 +104,6 @@ def _refuse_tcp(addon: Guarding, flow: tcp.TCPFlow) -> str:
     return flow.client_conn.id
 
 
-def _refuse_message(_: Guarding, flow: http.HTTPFlow) -> str:
-    assert flow.websocket
-    if flow.websocket.messages:
-        flow.websocket.messages[-1].drop()
-    return flow.client_conn.id
-
-
 _REFUSALS: dict[str, Callable[[Any, Any], str]] = {
     "client_connected": _refuse_client,
     "http_connect": _refuse_connect,
@@ -122,7 +115,6 @@ _REFUSALS: dict[str, Callable[[Any, Any], str]] = {
     "tls_start_server": _refuse_handshake,
     "next_layer": _refuse_layer,
     "tcp_start": _refuse_tcp,
-    "websocket_message": _refuse_message,
 }
 # After these, another addon might fill in what was refused.
 _HALT = frozenset({"tls_start_client", "tls_start_server", "next_layer"})

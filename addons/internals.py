@@ -8,7 +8,7 @@ answers for an unreachable upstream with a page of its own. Both are taught here
 from collections.abc import Callable
 from typing import Any
 
-from mitmproxy import ctx, flow
+from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -22,7 +22,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
 
-from addons import http1
+from addons import connections, http1, idle, websocket
 
 DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
 
@@ -34,6 +34,9 @@ def install() -> None:
     HttpStream.start_request_stream = _start_request_stream  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
     http1.install()
+    connections.install()
+    idle.install()
+    websocket.install()
 
 
 def end_connection(connection_id: str, why: str) -> None:
@@ -47,6 +50,13 @@ async def wake(connection_id: str) -> None:
     """Have ``next_layer`` asked for a client that is silent: until it speaks, mitmproxy asks nobody."""
     if (handler := _handler(connection_id)) is not None:
         await handler.server_event(events.DataReceived(handler.client, b""))
+
+
+def socket_of(connection_id: str, of: connection.Connection) -> Any:
+    """The socket of one of a client's connections; None if it is gone."""
+    handler = _handler(connection_id)
+    io = handler.transports.get(of) if handler is not None else None
+    return io.writer.get_extra_info("socket") if io is not None and io.writer is not None else None
 
 
 def _handler(connection_id: str) -> Any:

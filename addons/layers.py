@@ -1,9 +1,13 @@
 """Layers of our own: one that refuses, one that splices and counts, one that hears late TLS alerts."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from mitmproxy.proxy import commands, context, events, layer, layers
 from mitmproxy.proxy.layers.tls import ClientTLSLayer
+from OpenSSL import SSL
+
+MAX_CLIENT_HELLO = 64 * 1024  # bytes; post-quantum key shares make a ClientHello larger than a packet, not than this
 
 
 class Refuse(layer.Layer):
@@ -43,15 +47,37 @@ class Splice(layers.TCPLayer):
 
 
 class InterceptTls(ClientTLSLayer):
-    """Stock, but an alert that comes after the handshake (as NSS and others send it) is told, not only logged."""
+    """
+    Stock, with three differences: an alert that comes after the handshake (as NSS and others send it) is told, not only
+    logged; what can't become a ClientHello is refused at once, not collected; and the end is announced by
+    close_notify (RFC 8446, section 6.1), without which clients take the response for truncated.
+    """
 
     def __init__(self, context: context.Context, alert: Callable[[str], None]) -> None:
         super().__init__(context)
         self._alert = alert
 
+    def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
+        if not self.client_hello_parsed:
+            start = bytes(self.recv_buffer[:6]) + data[:6]
+            # The first byte after the record's header is the message's type: 1 is client_hello (RFC 8446, section 4).
+            if start[5:6] not in (b"", b"\x01") or len(self.recv_buffer) + len(data) > MAX_CLIENT_HELLO:
+                return False, "Cannot parse ClientHello: it is none, or too large a one"
+        return (yield from super().receive_handshake_data(data))
+
     def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        failed = False
         # None of these commands blocks this layer, so a plain loop loses no reply.
         for command in super().receive_data(data):
             if isinstance(command, commands.Log) and command.message.startswith("TLS Error: "):
+                failed = True
                 self._alert(command.message.removeprefix("TLS Error: "))
             yield command
+        if not failed and self.tls.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
+            self._alert("ssl/tls alert close notify")
+
+    def send_close(self, command: commands.CloseConnection) -> layer.CommandGenerator[None]:
+        with suppress(SSL.Error):
+            self.tls.shutdown()
+        yield from self.tls_interact()
+        yield from super().send_close(command)

@@ -14,17 +14,18 @@ from mitmproxy.proxy.layers.tls import ServerTLSLayer, parse_client_hello
 from addons import internals
 from addons.destinations import choose
 from addons.guard import fails_closed
-from addons.layers import InterceptTls, Refuse, Splice
+from addons.layers import MAX_CLIENT_HELLO, InterceptTls, Refuse, Splice
+from sidecar.fence.canaries import Canaries, nonce_of
 from sidecar.hosts import Host, HostError, parse_host
 from sidecar.identity import Claims, Mismatch, prove
 from sidecar.ledger import ConnectionRecord, Ledger
 from sidecar.policy import Decision, Policy, Verdict, judge_name, judge_tcp
+from sidecar.problem import Failure
 from sidecar.reasons import Reason
 from sidecar.sniff import Speaks, sniff
 
 SILENT_SECONDS = 0.3  # after which a client that may want raw TCP, or is denied, is taken to wait for the server
 HEAD_SECONDS = 60.0  # for the first request head or ClientHello to come whole
-MAX_CLIENT_HELLO = 64 * 1024  # bytes; post-quantum key shares make a ClientHello larger than a packet, not than this
 
 
 @fails_closed
@@ -121,7 +122,8 @@ class Protocol:
     def _tls(self, nextlayer: layer.NextLayer, record: ConnectionRecord, data: bytes) -> layer.Layer:
         context = nextlayer.context
         passes = record.name is not None and record.name.verdict is Verdict.PASSTHROUGH
-        if (passes or record.candidates) and record.refusal is None:
+        unnamed = record.candidates or record.kept
+        if (passes or unnamed) and record.refusal is None:
             try:
                 hello = parse_client_hello(data)
             except ValueError:
@@ -129,7 +131,7 @@ class Protocol:
             else:
                 if hello is None and len(data) <= MAX_CLIENT_HELLO:
                     raise exceptions.AddonHalt
-            if hello is not None and record.candidates:
+            if hello is not None and unnamed:
                 choose(record, _host_of(hello.sni), self._policy())
                 decision = self._name(record)
                 context.server.address = (decision.host.name, decision.port)
@@ -178,6 +180,32 @@ class Protocol:
         if record.name is None:
             record.name = judge_name(self._policy(), record.authority.host, record.authority.port)
         return record.name
+
+
+@fails_closed
+class CanaryWatch:
+    """
+    Stands in front of `Protocol`: a fence check's canary is noted and refused, whatever policy says of its destination.
+
+    Its record is no denial, on which people alert: the workload has asked for nothing.
+    """
+
+    name = "egress_canary_watch"
+
+    def __init__(self, ledger: Ledger, canaries: Canaries) -> None:
+        self.ledger = ledger
+        self._canaries = canaries
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        context, nonce = nextlayer.context, nonce_of(nextlayer.data_client())
+        if nextlayer.layer or nonce is None or isinstance(context.layers[-1], InterceptTls):
+            return
+        if self._canaries.arrive(nonce):
+            record = self.ledger.connection(context.client.id)
+            noted = Failure(Reason.NOT_HTTP, f"a canary of the fence check to {record.authority}: held")
+            record.authority = record.name = None  # the summary's hosts are those that the workload has asked for
+            self.ledger.close_connection(record, noted)
+            nextlayer.layer = Refuse(context)
 
 
 def _host_of(sni: str | None) -> Host | None:

@@ -32,7 +32,8 @@ class Recorder:
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
         record = self.ledger.connection(data.context.client.id)
-        diagnosis = diagnose_client(data.conn.error or "")
+        # A connection object is made when the ClientHello is whole, and answers it at once.
+        diagnosis = diagnose_client(data.conn.error or "", answered=data.ssl_conn is not None)
         # Chosen by the ServerHello, which may have been sent; without one it's the highest that OpenSSL would speak.
         version = data.ssl_conn.get_protocol_version_name() if data.ssl_conn else None
         self.ledger.handshake_failed(record, diagnosis, tls_version=version)
@@ -79,13 +80,13 @@ class Recorder:
             problem = Problem(400, Reason.MALFORMED_REQUEST, flow.error.msg)
             self.ledger.deny_request(record, request, problem, None)
             return
-        failure = record.failures.get((request.host, request.port)) or _failure(flow)
+        failure = request.revoked or record.failures.get((request.host, request.port)) or _failure(flow)
         if failure.is_denial:
             self.ledger.deny_request(record, request, Problem.of_failure(failure), None)
         else:
             self.ledger.fail_request(record, request, failure)
         if flow.response is None:
-            flow.response = problem_response(flow, Problem.of_failure(failure))
+            flow.response = problem_response(flow, Problem.of_failure(failure, 403 if request.revoked else None))
 
 
 def _failure(flow: http.HTTPFlow) -> Failure:

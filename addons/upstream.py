@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +15,9 @@ from mitmproxy import connection, tls
 from mitmproxy.proxy import server_hooks
 from OpenSSL import SSL, crypto
 
+from addons import internals
 from addons.guard import fails_closed
+from addons.idle import keep_alive
 from addons.session_ca import CIPHERS
 from addons.tunnel import context_for, dial_proxy
 from sidecar.addresses import IPNetwork, guard
@@ -172,12 +174,18 @@ class Upstream:
         record = self.ledger.connection(data.client.id)
         if (host, port) not in record.cleared:
             raise Refused(f"{host}:{port} was not judged")
-        addresses, failure = await self._addresses(parse_host(host), port, record.cleared[host, port])
+        target, by_rule = parse_host(host), record.cleared[host, port]
+        through: Through | None = None
+        if self._proxy is not None and self._proxy.takes(target):
+            through = Through(self._proxy, self._proxy_tls, lambda failure: record.failed(host, port, failure))
+            addresses, failure = await self._proxy_addresses(self._proxy, target, by_rule)
+        else:
+            addresses, failure = await self._addresses(target, port, by_rule)
         if failure is not None:
             record.failed(host, port, failure)
             data.server.error = failure.detail
             return
-        _checked.set(Checked((host, port), addresses))
+        _checked.set(Checked((host, port), addresses, through))
 
     async def _addresses(
         self, host: Host, port: int, by_rule: tuple[IPNetwork, ...]
@@ -191,16 +199,34 @@ class Upstream:
                 return (), Failure(Reason.UPSTREAM_UNRESOLVED, f"{host} can't be resolved: {e.strerror or e}")
         if not found:
             return (), Failure(Reason.UPSTREAM_UNRESOLVED, f"{host} has no address")
+        return tuple(found), self._guarded(host, found, by_rule)
+
+    async def _proxy_addresses(
+        self, proxy: UpstreamProxy, host: Host, by_rule: tuple[IPNetwork, ...]
+    ) -> tuple[tuple[IPAddress, ...], Failure | None]:
+        """The proxy's own, wherever they lie: the operator has named it. What the proxy makes of a name isn't seen."""
+        address = stands_for(host)
+        if address is not None and (failure := self._guarded(host, [address], by_rule)) is not None:
+            return (), failure
+        if proxy.host.address is not None:
+            return (proxy.host.address,), None
+        try:
+            found = await self._resolve(proxy.host.name, proxy.port)
+        except OSError as e:
+            return (), proxy.failed(f"can't be resolved: {e.strerror or e}").failure
+        return tuple(found), None if found else proxy.failed("has no address").failure
+
+    def _guarded(self, host: Host, found: Sequence[IPAddress], by_rule: tuple[IPNetwork, ...]) -> Failure | None:
         allowed = (*self._policy().network.allow_addresses, *by_rule)
         for address in found:
             # One bad address refuses the name: an answer that mixes public and private ones is no accident.
             if (kind := guard(address, allowed, _OWN)) is not None:
-                return (), Failure(
-                    Reason.PRIVATE_ADDRESS, f"{host} leads to {address}, which is {kind.replace('_', ' ')}"
-                )
-        return tuple(found), None
+                detail = f"{host} leads to {address}, which is {kind.replace('_', ' ')}"
+                return Failure(Reason.PRIVATE_ADDRESS, detail)
+        return None
 
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        keep_alive(internals.socket_of(data.client.id, data.server))
         if data.server.address and data.server.peername:
             record = self.ledger.connection(data.client.id)
             host, port = data.server.address[:2]

@@ -6,23 +6,47 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from sidecar.trust.env import env_variables
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
-def environment(trust: Path, proxy: str, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+class Process(Protocol):
+    """As much of `asyncio.subprocess.Process` as is used here."""
+
+    @property
+    def returncode(self) -> int | None: ...
+    async def wait(self) -> int: ...
+    def send_signal(self, number: signal.Signals, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Place(Protocol):
+    """Where a command runs: here, or behind `sidecar.enforce.fence.Fence`."""
+
+    async def start(self, program: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Process: ...
+
+
+class Here:
+    """Among the user's other processes."""
+
+    async def start(self, program: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Process:
+        return await asyncio.create_subprocess_exec(program, *arguments, env=dict(variables))
+
+
+def environment(trust: Path, proxy: str, base: Mapping[str, str] = os.environ, *, no_proxy: str = "") -> dict[str, str]:
     """
     *base* with proxy and trust variables: both spellings, since programs differ in which they read.
 
-    ``NO_PROXY`` is emptied: an exception in the user's own environment would lead past the sidecar.
+    ``NO_PROXY`` is replaced: an exception in the user's own environment would lead past the sidecar.
     """
     variables = dict(base) | env_variables(trust)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY"):
         variables[name] = variables[name.lower()] = proxy
     for name in ("NO_PROXY", "no_proxy"):
-        variables[name] = ""
+        variables[name] = no_proxy
     variables["NODE_USE_ENV_PROXY"] = "1"  # Node 22.21 and later: fetch and https honour the variables
     return variables
 
@@ -36,8 +60,8 @@ class Child:
         error: Why it couldn't be started, else None.
     """
 
-    def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
-        self._command, self._variables = list(command), dict(variables)
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str], place: Place | None = None) -> None:
+        self._command, self._variables, self._place = list(command), dict(variables), place or Here()
         self.exit_code = 1
         self.error: str | None = None
 
@@ -48,7 +72,7 @@ class Child:
             self.error = f"{self._command[0]!r} isn't a program on the PATH; write the command after --"
             return
         try:
-            process = await asyncio.create_subprocess_exec(program, *self._command[1:], env=self._variables)
+            process = await self._place.start(program, self._command[1:], self._variables)
         except OSError as e:
             self.error = f"{program}: can't be run: {e.strerror}"
             return
@@ -65,7 +89,7 @@ class Child:
         self.exit_code = code if code >= 0 else 128 - code
 
 
-def _forward(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _forward(process: Process, number: signal.Signals) -> None:
     from_terminal = number in (signal.SIGINT, signal.SIGQUIT) and os.isatty(0)
     if process.returncode is None and not from_terminal:
         process.send_signal(number)

@@ -50,6 +50,9 @@ _TRUST = "the client doesn't trust the session CA: give it the trust bundle (see
 _PIN = "the client refuses this certificate although it may know the CA: it pins, or it reads another trust store"
 
 
+_HUNG_UP = re.compile(r"disconnected during the handshake|connection closed|closed early|unexpected eof", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What a failed handshake means; *suspected* if the peer only left, without an alert."""
@@ -69,8 +72,14 @@ def alert_of(words: str) -> str | None:
     return None
 
 
-def diagnose_client(words: str) -> Diagnosis:
-    """The workload's handshake failed with these words of OpenSSL or mitmproxy."""
+def diagnose_client(words: str, *, answered: bool = False) -> Diagnosis:
+    """
+    The workload's handshake failed with these words of OpenSSL or mitmproxy.
+
+    Args:
+        answered: The client has been sent the certificate. One that hangs up then, without an alert, has most likely
+            refused it: Node is known to.
+    """
     reason = HandshakeReason
     match alert := alert_of(words):
         case "unknown_ca":
@@ -96,27 +105,38 @@ def diagnose_client(words: str) -> Diagnosis:
             pass
     if words.startswith("Cannot parse ClientHello"):
         return Diagnosis(reason.CLIENT_HELLO, "the ClientHello can't be parsed", "the client sent no valid TLS")
-    if "connection closed" in words or "closed early" in words or "unexpected eof" in words.lower():
+    if _HUNG_UP.search(words):
+        if answered:
+            return _hung_up_on_the_certificate(words)
         return Diagnosis(
             reason.CLIENT_CLOSED,
             words,
-            f"the client hung up without an alert; perhaps {_TRUST}, or it pins",
+            "the client hung up before it was answered: it gave up, or was stopped",
             suspected=True,
         )
-    if "unsupported protocol" in words or "version too low" in words:
+    if re.search(r"unsupported protocol|version too low|cannot agree on a TLS version", words):
         return Diagnosis(reason.CLIENT_VERSION, words, "the client speaks neither TLS 1.2 nor 1.3")
     if "no shared cipher" in words or "no suitable" in words:
         return Diagnosis(reason.CLIENT_CIPHERS, words, "the client has no cipher suite in common with the sidecar")
     return Diagnosis(reason.CLIENT_OTHER, words, "see detail")
 
 
+def _hung_up_on_the_certificate(words: str) -> Diagnosis:
+    hint = f"the client hung up on the certificate without an alert: perhaps {_TRUST}; or it pins, or gave up"
+    return Diagnosis(HandshakeReason.CLIENT_REJECTED_CA, words, hint, suspected=True)
+
+
 def established_but_unused(alert_words: str | None) -> Diagnosis:
-    """The handshake was completed, then the client left without a byte: as a pin does, or a late alert says."""
-    if alert_words is not None and (alert := alert_of(alert_words)) is not None and alert != "close_notify":
+    """The handshake was completed, then the client left without a byte: in order, as a pin does, or not."""
+    alert = alert_of(alert_words) if alert_words is not None else None
+    if alert_words is not None and alert is not None and alert != "close_notify":
         return diagnose_client(alert_words)
+    if alert is None:
+        # As Node does under TLS 1.2, which looks at the certificate after the handshake.
+        return _hung_up_on_the_certificate("the client completed the handshake and hung up without sending a byte")
     return Diagnosis(
         HandshakeReason.CLIENT_CLOSED_AFTER_HANDSHAKE,
-        "the client completed the handshake and left without sending a byte",
+        "the client completed the handshake and closed the connection in order, without sending a byte",
         f"perhaps {_PIN}; if so, use passthrough for this host",
         suspected=True,
     )

@@ -50,6 +50,7 @@ class RequestRecord:
     allowed: bool = False
     denial: Problem | None = None
     websocket: bool = False
+    revoked: Failure | None = None  # why it is about to be ended, by a policy that came after it
     upstream_address: str | None = None
     bytes_out: int = 0
     bytes_in: int = 0
@@ -64,12 +65,16 @@ class ConnectionRecord:
     authority: Authority | None = None  # CONNECT's, or the name behind the original destination
     connect_hosts: tuple[Authority, ...] = ()  # the Host header of the CONNECT request
     candidates: tuple[Host, ...] = ()  # names of which the original destination is one; SNI or Host picks
+    # Is the original destination, a synthetic address from before a restart, that of this name?
+    kept: Callable[[Host], bool] | None = None
     spoke: bool = False  # the client has sent something, inside of a CONNECT or on a redirected connection
     silent: bool = False  # it was given time to, and hasn't
     refusal: Problem | None = None  # what every request on this connection is answered with
     sni: Host | None = None
     name: Decision | None = None  # stage one: the verdict on name and port
     protocol: str = "none"  # none, http, passthrough, tcp
+    spliced: Decision | None = None  # what allowed it to be forwarded unopened
+    revoked: Failure | None = None  # why it is about to be ended, by a policy that came after it
     tls_established: bool = False
     alert: str | None = None  # received after the handshake: OpenSSL's words
     used: bool = False  # a byte has come inside of TLS
@@ -183,6 +188,9 @@ class Ledger:
         )
 
     def close_request(self, connection: ConnectionRecord, request: RequestRecord, status: int) -> None:
+        if request.revoked is not None:
+            self.fail_request(connection, request, request.revoked)
+            return
         if connection.requests.pop(request.id, None) is None:
             return
         self._emit(
@@ -200,6 +208,7 @@ class Ledger:
     def fail_request(self, connection: ConnectionRecord, request: RequestRecord, failure: Failure) -> None:
         if connection.requests.pop(request.id, None) is None:
             return
+        failure = request.revoked or failure
         self._emit(
             RequestFailed(
                 connection_id=connection.id,
@@ -228,7 +237,7 @@ class Ledger:
         )
 
     def allow_connection(self, connection: ConnectionRecord, decision: Decision, policy: Policy, protocol: str) -> None:
-        connection.protocol, connection.used = protocol, True
+        connection.protocol, connection.used, connection.spliced = protocol, True, decision
         self._emit(
             ConnectionAllowed(
                 connection_id=connection.id,
@@ -272,6 +281,7 @@ class Ledger:
         if connection.closed:
             return
         connection.closed = True
+        failure = connection.revoked or failure
         self._emit(
             ConnectionClosed(
                 connection_id=connection.id,
@@ -334,12 +344,13 @@ class Ledger:
                 self.fail_request(connection, request, gone)
             else:
                 self.deny_request(connection, request, Problem.of_failure(gone, status=499), None)
-        if connection.tls_established and not connection.used and connection.protocol == "none":
+        unused = connection.tls_established and not connection.used and connection.protocol == "none"
+        if unused and connection.revoked is None:
             self.handshake_failed(connection, established_but_unused(connection.alert), tls_version=tls_version)
         failure = (
             next(iter(connection.failures.values()), None) if connection.protocol in ("passthrough", "tcp") else None
         )
-        if failure is not None and failure.is_denial:
+        if failure is not None and failure.is_denial and connection.revoked is None:
             self.deny_connection(connection, failure.reason, failure.detail)
         self.close_connection(connection, failure)
 

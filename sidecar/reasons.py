@@ -26,6 +26,7 @@ class Reason(StrEnum):
     UPSTREAM_UNRESOLVED = "upstream_unresolved"
     UPSTREAM_TLS = "upstream_tls"
     UPSTREAM_PROTOCOL = "upstream_protocol"
+    UPSTREAM_PROXY = "upstream_proxy"  # the company's own proxy refuses, or can't be reached
     SHUTDOWN = "shutdown"
 
 

@@ -53,7 +53,7 @@ def test_what_is_no_host_is_refused(text: str) -> None:
         pytest.param("a.example:", Authority(Host("a.example")), "a.example", id="an empty port is none"),
         pytest.param("[::1]:8443", Authority(parse_host("::1"), 8443), "[::1]:8443", id="IPv6 and a port"),
         pytest.param("[::1]", Authority(parse_host("::1")), "[::1]", id="IPv6 without a port"),
-        pytest.param("::1", Authority(parse_host("::1")), "[::1]", id="IPv6 without brackets, as some clients write it"),
+        pytest.param("::1", Authority(parse_host("::1")), "[::1]", id="IPv6 without brackets"),
         pytest.param(
             "192.0.2.1:080", Authority(parse_host("192.0.2.1"), 80), "192.0.2.1:80", id="leading zeros of a port"
         ),

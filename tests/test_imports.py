@@ -18,6 +18,11 @@ EDGES = (
     "sidecar/bootstrap.py",
     "sidecar/child.py",
     "sidecar/cli/",
+    "sidecar/control/",
+    "sidecar/enforce/",
+    "sidecar/fence/check.py",
+    "sidecar/fence/probe.py",
+    "sidecar/hardening.py",
     "sidecar/events/log.py",
     "sidecar/events/sinks.py",
     "sidecar/files.py",
@@ -27,7 +32,19 @@ EDGES = (
     "sidecar/runtime/",
     "sidecar/secrets.py",
 )
-IO = set("asyncio os shutil socket subprocess tempfile threading structlog aiohttp typer rich".split())
+IO = {
+    "aiohttp",
+    "asyncio",
+    "os",
+    "rich",
+    "shutil",
+    "socket",
+    "structlog",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "typer",
+}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -31,9 +31,7 @@ def digest(function: object) -> str:
 @pytest.mark.parametrize("name", KNOWN)
 def test_mitmproxys_inside_is_the_one_we_know(name: str) -> None:
     function, known = KNOWN[name]
-    assert digest(function) == known, (
-        f"{name} differs in mitmproxy {version.VERSION}: read it, then ours"
-    )
+    assert digest(function) == known, f"{name} differs in mitmproxy {version.VERSION}: read it, then ours"
 
 
 def test_what_we_replace_is_replaced() -> None:

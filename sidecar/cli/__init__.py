@@ -5,6 +5,7 @@ import sys
 import typer
 
 import sidecar.cli.events as events
+import sidecar.cli.fence as fence
 import sidecar.cli.policy as policy
 from sidecar import __version__
 from sidecar.cli.bootstrap import bootstrap
@@ -29,6 +30,7 @@ app.command(
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )(exec_)
 app.command()(netfilter)
+app.add_typer(fence.app, name="fence")
 app.add_typer(policy.app, name="policy")
 app.add_typer(events.app, name="events")
 

@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,22 +13,49 @@ import uvloop
 from rich.console import Console
 
 from sidecar import logs
-from sidecar.cli.options import DrainSeconds, EventLevel, LogLevel, OwnLogLevel, PolicyFile, Resolve, UpstreamCa
+from sidecar.cli.options import (
+    DrainSeconds,
+    EventLevel,
+    LogLevel,
+    NoProxyList,
+    OwnLogLevel,
+    PolicyFile,
+    Resolve,
+    UpstreamCa,
+    UpstreamProxyCredentials,
+    UpstreamProxyUrl,
+)
 from sidecar.cli.tables import summary_table
+from sidecar.enforce.fence import NO_PROXY, Fence
 from sidecar.errors import CannotRun
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.policy import load_policy
 
 _COOPERATIVE = (
-    "sidecar: the command is cooperative: a program that ignores the proxy variables isn't held (events: {events})"
+    "sidecar: the command is cooperative: a program that ignores the proxy variables isn't held (events: {events}); "
+    "--enforce holds it"
 )
+_LOOPBACK = "127.0.0.1"
+_ENFORCED = "sidecar: the command's network has no way out but the sidecar (events: {events})"
 
 
 def exec_(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]…", help="What to run, after --.")],
     policy: PolicyFile = Path("policy.yaml"),
+    enforce: Annotated[
+        bool,
+        typer.Option(
+            "--enforce",
+            envvar="EGRESS_ENFORCE",
+            help="Run COMMAND in a user and network namespace of its own, where only the sidecar can be reached. Needs "
+            "no root. Files aren't fenced, nor Unix sockets among them (docker.sock, ssh-agent, D-Bus).",
+        ),
+    ] = False,
     upstream_ca: UpstreamCa = None,
     resolve: Resolve = None,
+    upstream_proxy: UpstreamProxyUrl = None,
+    upstream_proxy_credentials: UpstreamProxyCredentials = None,
+    no_proxy: NoProxyList = None,
     events: Annotated[
         Path | None,
         typer.Option(envvar="EGRESS_EVENTS", metavar="FILE", help="Append events to FILE. Default: standard error."),
@@ -41,41 +69,47 @@ def exec_(
     Run COMMAND with its own sidecar, and give its exit code.
 
     The CA's key stays in memory; the trust bundle lies in a private folder while the command runs. The command gets
-    proxy and trust variables, so it must be one that honours them.
+    proxy and trust variables, so it must be one that honours them: others aren't held, unless by --enforce.
     """
     logs.configure(log_level)
     loaded = load_policy(policy)
+    with ExitStack() as stack:
+        fence = stack.enter_context(Fence.build((_LOOPBACK, 0))) if enforce else None  # before there are secrets
 
-    from sidecar.child import Child, environment
-    from sidecar.pki.session_ca import issue_session_ca
-    from sidecar.runtime.engine import serve
-    from sidecar.runtime.listeners import address_of, bind, explicit
-    from sidecar.runtime.session import Session, Settings, parse_resolve
-    from sidecar.trust.bundle import trust_files
+        from sidecar.child import Child, environment
+        from sidecar.pki.session_ca import issue_session_ca
+        from sidecar.runtime.engine import serve
+        from sidecar.runtime.listeners import address_of, bind, explicit
+        from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
+        from sidecar.trust.bundle import trust_files
 
-    pinned = parse_resolve(resolve or ())
-    name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    ca = issue_session_ca(common_name=name, now=datetime.now(UTC))
-    listener = bind(IPv4Address("127.0.0.1"), 0)
-    sink = FileSink(events) if events else StreamSink(sys.stderr.fileno())
-    settings = Settings(
-        policy=loaded,
-        ca=ca,
-        sink=sink,
-        session=name,
-        level=event_level.value,
-        upstream_ca=upstream_ca,
-        pinned=pinned,
-    )
-    session = Session(settings)
-    if not quiet:
-        print(_COOPERATIVE.format(events=events or "standard error"), file=sys.stderr)
+        pinned = parse_resolve(resolve or ())
+        through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
+        root_files(upstream_ca)  # wrong input is told before the events file is made
+        name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        ca = issue_session_ca(common_name=name, now=datetime.now(UTC))
+        listener = fence.listeners[0] if fence else bind(IPv4Address(_LOOPBACK), 0)
+        sink = FileSink(events) if events else StreamSink(sys.stderr.fileno())
+        settings = Settings(
+            policy=loaded,
+            ca=ca,
+            sink=sink,
+            session=name,
+            level=event_level.value,
+            upstream_ca=upstream_ca,
+            pinned=pinned,
+            upstream_proxy=through,
+        )
+        session = Session(settings)
+        if not quiet:
+            notice = _ENFORCED if fence else _COOPERATIVE
+            print(notice.format(events=events or "standard error"), file=sys.stderr)
 
-    with tempfile.TemporaryDirectory(prefix="egress-") as folder:
-        trust = Path(folder)
+        trust = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-")))
         for file, content in trust_files(ca, trust).items():
             (trust / file).write_bytes(content)
-        child = Child(command, environment(trust, f"http://{address_of(listener)}"))
+        proxy = f"http://{address_of(listener)}"
+        child = Child(command, environment(trust, proxy, no_proxy=NO_PROXY if fence else ""), fence)
         try:
             uvloop.run(
                 serve(

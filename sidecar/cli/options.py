@@ -37,6 +37,31 @@ Resolve = Annotated[
         help="Take this address for that name, as curl does; NAME:PORT:ADDRESS, too. May be repeated.",
     ),
 ]
+UpstreamProxyUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--upstream-proxy",
+        envvar="EGRESS_UPSTREAM_PROXY",
+        metavar="URL",
+        help="Reach upstreams through this proxy, by CONNECT: http://HOST:PORT or https://HOST:PORT. Then the proxy "
+        "resolves names, and the guard against private addresses can't see to what.",
+    ),
+]
+UpstreamProxyCredentials = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="EGRESS_UPSTREAM_PROXY_CREDENTIALS", metavar="FILE", help="What the proxy wants to know: user:password."
+    ),
+]
+NoProxyList = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--no-proxy",
+        envvar="EGRESS_NO_PROXY",
+        metavar="LIST",
+        help="Hosts, .suffixes, addresses and networks to reach directly, separated by commas. May be repeated.",
+    ),
+]
 EventLevel = Annotated[
     LogLevel, typer.Option(envvar="EGRESS_EVENT_LEVEL", help="Least level of events; debug has request_opened, too.")
 ]
@@ -45,6 +70,9 @@ OwnLogLevel = Annotated[
 ]
 DrainSeconds = Annotated[
     float, typer.Option(envvar="EGRESS_DRAIN_SECONDS", min=0, help="At a stop, wait so long for requests in flight.")
+]
+IdleSeconds = Annotated[
+    int, typer.Option(envvar="EGRESS_IDLE_SECONDS", min=1, help="End a connection on which nothing moves for so long.")
 ]
 
 Transparent = Annotated[

@@ -10,25 +10,31 @@ from typing import Annotated
 import typer
 import uvloop
 
-from sidecar import logs
+from sidecar import hardening, logs
+from sidecar.cli.fence import ControlSocketMode, parse_health_listen
 from sidecar.cli.options import (
     DnsPort,
     DnsUpstream,
     DrainSeconds,
     EventLevel,
+    IdleSeconds,
     LogLevel,
+    NoProxyList,
     OwnLogLevel,
     PolicyFile,
     Resolve,
     Transparent,
     TransparentPort,
     UpstreamCa,
+    UpstreamProxyCredentials,
+    UpstreamProxyUrl,
     parse_listen,
     parse_server,
 )
+from sidecar.control.readiness import FenceMode
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.names.upstream import Server
-from sidecar.netfilter.ruleset import DNS_PORT, TRANSPARENT_PORT
+from sidecar.netfilter.ruleset import CONTROL_PORTS, DNS_PORT, TRANSPARENT_PORT
 from sidecar.policy import load_policy
 from sidecar.secrets import load_ca
 
@@ -43,6 +49,9 @@ def run(
     ] = "127.0.0.1:14101",
     upstream_ca: UpstreamCa = None,
     resolve: Resolve = None,
+    upstream_proxy: UpstreamProxyUrl = None,
+    upstream_proxy_credentials: UpstreamProxyCredentials = None,
+    no_proxy: NoProxyList = None,
     events: Annotated[
         Path | None,
         typer.Option(envvar="EGRESS_EVENTS", metavar="FILE", help="Append events to FILE. Default: standard output."),
@@ -54,23 +63,72 @@ def run(
     event_level: EventLevel = LogLevel.INFO,
     log_level: OwnLogLevel = LogLevel.WARNING,
     drain_seconds: DrainSeconds = 10.0,
+    idle_seconds: IdleSeconds = 3600,
     transparent: Transparent = False,
     transparent_port: TransparentPort = TRANSPARENT_PORT,
     dns_port: DnsPort = DNS_PORT,
     dns_upstream: DnsUpstream = None,
+    fence: Annotated[
+        FenceMode | None,
+        typer.Option(
+            envvar="EGRESS_FENCE",
+            help="Ready only once a fence check has held (strict), or whatever it says. Default with --transparent: "
+            "strict; else off.",
+        ),
+    ] = None,
+    health_listen: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EGRESS_HEALTH_LISTEN",
+            metavar="HOST:PORT",
+            help="Where /startupz, /livez and /readyz are served; none turns them off. Default: 127.0.0.1:14120.",
+        ),
+    ] = None,
+    control_socket: Annotated[
+        Path | None,
+        typer.Option(envvar="EGRESS_CONTROL_SOCKET", metavar="PATH", help="Serve the control API on this Unix socket."),
+    ] = None,
+    control_socket_mode: Annotated[
+        ControlSocketMode, typer.Option(envvar="EGRESS_CONTROL_SOCKET_MODE", help="0660 lets the sidecar's group in.")
+    ] = ControlSocketMode.OWNER,
+    control_port: Annotated[
+        int,
+        typer.Option(
+            envvar="EGRESS_CONTROL_PORT", min=1, max=65535, help="With --transparent: a loopback port held for itself."
+        ),
+    ] = CONTROL_PORTS[0],
+    user: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EGRESS_USER", metavar="UID[:GID]", help="Started as root: be this user once all is bound."
+        ),
+    ] = None,
+    allow_root: Annotated[
+        bool, typer.Option("--allow-root", envvar="EGRESS_ALLOW_ROOT", help="Run as root with --transparent.")
+    ] = False,
 ) -> None:
     """Run the sidecar as an explicit HTTP proxy, and with --transparent for redirected traffic, until SIGTERM."""
     # mitmproxy is imported late: --help and every error in the input come at once.
     logs.configure(log_level)
+    hardening.harden()
+    become = hardening.parse_user(user) if user is not None else None
+    hardening.refuse_root(transparent=transparent, allow_root=allow_root, user=become)
+    health, health_wanted = parse_health_listen(health_listen)
     address, port = parse_listen(listen)
     loaded = load_policy(policy)
     ca = load_ca(ca_dir, datetime.now(UTC))
 
+    from addons.protocol import CanaryWatch
+    from sidecar.control.service import Control, Sockets, open_health
+    from sidecar.control.sockets import bind_control
     from sidecar.runtime.engine import serve
     from sidecar.runtime.listeners import address_of, bind, explicit, redirected
-    from sidecar.runtime.session import Session, Settings, parse_resolve
+    from sidecar.runtime.reload import reloading
+    from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
 
     pinned = parse_resolve(resolve or ())
+    through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
+    root_files(upstream_ca)  # wrong input is told before the events file is made
     listener = bind(address, port)
     settings = Settings(
         policy=loaded,
@@ -80,6 +138,8 @@ def run(
         level=event_level.value,
         upstream_ca=upstream_ca,
         pinned=pinned,
+        idle_seconds=idle_seconds,
+        upstream_proxy=through,
     )
     running = Session(settings)
     modes, listen_on, more_addons = [explicit(listener)], [address_of(listener)], []
@@ -92,11 +152,31 @@ def run(
         listen_on += [address_of(socket) for socket in redirected_to]
         more_addons = redirect.addons_for_names(running, redirect.names_from_system(servers))
 
+    owner = (become.uid, become.gid) if become is not None else None
+    control = Control(
+        Sockets(
+            health=open_health(health, required=transparent) if health_wanted else None,
+            control=bind_control(control_socket, mode=control_socket_mode.bits, owner=owner)
+            if control_socket is not None
+            else None,
+            held=[bind(address, control_port) for address in redirect.loopback()]
+            if transparent and control_socket is not None
+            else [],
+        ),
+        fence or (FenceMode.STRICT if transparent else FenceMode.OFF),
+        control_socket,
+    )
+    more_addons = [CanaryWatch(running.ledger, control.canaries), *more_addons]
+    if become is not None:
+        hardening.become(become)
+    hardening.report_capabilities(transparent=transparent)
+
     async def until_signalled() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await stop.wait()
+        control.stop()
 
     try:
         uvloop.run(
@@ -107,6 +187,7 @@ def run(
                 more_addons=more_addons,
                 until=until_signalled,
                 drain_seconds=drain_seconds,
+                services=[reloading(policy, signals=(signal.SIGHUP,)), control.service],
             )
         )
     finally:

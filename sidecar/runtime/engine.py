@@ -76,7 +76,7 @@ async def serve(
     proxyserver = Proxyserver()
     # Options exist once the addon that declares them is loaded.
     master.addons.add(*more_addons, *addons_of(session), proxyserver, DisableH2C())
-    master.options.update(**FORCED, mode=list(modes))
+    master.options.update(**FORCED, mode=list(modes), tcp_timeout=session.settings.idle_seconds)
     loop.set_task_factory(_eager)
     stop = asyncio.ensure_future(until())
     engine = Engine(session, proxyserver)

@@ -1,6 +1,7 @@
 """One session: what was loaded at start, and the collaborators that the addons share."""
 
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from sidecar.pki.pem import certificates_in
 from sidecar.pki.session_ca import SessionCa
 from sidecar.policy import Policy, lint_policy
 from sidecar.store import PolicyStore
+from sidecar.upstream_proxy import UpstreamProxy, UpstreamProxyError, parse_upstream_proxy
 
 # Where Debian, Alpine, RHEL and openSUSE keep the system's roots.
 _SYSTEM_ROOTS = (
@@ -45,6 +47,8 @@ class Settings:
     level: Level = "info"
     upstream_ca: Path | None = None
     pinned: Pinned = field(default_factory=dict)
+    idle_seconds: int = 3600  # of silence, after which a connection is ended
+    upstream_proxy: UpstreamProxy | None = None
 
 
 class Session:
@@ -61,7 +65,7 @@ class Session:
     def minter(self) -> LeafMinter:
         return self._minter
 
-    def load_roots(self, context: SSL.Context) -> None:
+    def load_roots(self, context: SSL.Context | ssl.SSLContext) -> None:
         """Trust the upstream roots, and only them, in *context*."""
         for file in self._roots:
             context.load_verify_locations(str(file))
@@ -79,6 +83,10 @@ class Session:
                 chain_length=len(ca.chain),
             )
         )
+        self.announce_policy(policy, tuple(str(warning) for warning in lint_policy(policy)))
+
+    def announce_policy(self, policy: Policy, warnings: tuple[str, ...], *, revoked_connections: int = 0) -> None:
+        """A policy is in force from now on."""
         self.log.emit(
             PolicyLoaded(
                 source=policy.source,
@@ -86,7 +94,8 @@ class Session:
                 generation=policy.generation,
                 rules=len(policy.rules),
                 default=policy.default,
-                warnings=tuple(str(warning) for warning in lint_policy(policy)),
+                warnings=warnings,
+                revoked_connections=revoked_connections,
             )
         )
 
@@ -132,6 +141,24 @@ def parse_resolve(entries: Iterable[str]) -> dict[tuple[str, int | None], IPAddr
             raise SidecarError(text) from None
         pinned[name.name, int(parts["port"]) if parts["port"] else None] = address.address
     return pinned
+
+
+def read_upstream_proxy(url: str | None, credentials: Path | None, no_proxy: Iterable[str]) -> UpstreamProxy | None:
+    """
+    The proxy at *url*, with what *credentials* holds; None without a URL.
+
+    Raises:
+        UpstreamProxyError: One of them is malformed, or credentials or exceptions are given without a proxy.
+        SidecarError: The file can't be read.
+    """
+    if not url:
+        if credentials is not None or any(no_proxy):
+            raise UpstreamProxyError(
+                "--upstream-proxy-credentials and --no-proxy say something of --upstream-proxy, which is missing"
+            )
+        return None
+    text = _read(credentials).decode("utf-8", "replace") if credentials is not None else None
+    return parse_upstream_proxy(url, credentials=text, no_proxy=no_proxy)
 
 
 def _read(path: Path) -> bytes:

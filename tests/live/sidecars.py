@@ -30,7 +30,7 @@ def until[T](look: Callable[[], T | None], what: str) -> T:
     """Look again and again until there is something to see; fail with *what* was expected."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        if (seen := look()) is not None and seen is not False:
+        if seen := look():
             return seen
         time.sleep(0.01)
     raise AssertionError(f"within {SECONDS:.0f} s: no {what}")

@@ -291,7 +291,7 @@ from pathlib import Path
 from sidecar.events.sinks import StreamSink
 from sidecar.policy import load_policy
 from sidecar.runtime.engine import serve
-from sidecar.runtime.listeners import bind
+from sidecar.runtime.listeners import address_of, bind, explicit
 from sidecar.runtime.session import Session, Settings
 from sidecar.secrets import load_ca
 
@@ -305,8 +305,11 @@ sink = StreamSink(1, capacity=16)
 session = Session(
     Settings(policy=load_policy(policy), ca=load_ca(ca, datetime.now(UTC)), sink=sink, session="narrow")
 )
+listener = bind(IPv4Address("127.0.0.1"), 0)
 try:
-    asyncio.run(serve(session, [bind(IPv4Address("127.0.0.1"), 0)], until=until, drain_seconds=1))
+    asyncio.run(
+        serve(session, [explicit(listener)], listen=[address_of(listener)], until=until, drain_seconds=1)
+    )
 finally:
     session.close()
 """

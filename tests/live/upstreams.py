@@ -43,7 +43,7 @@ class Root:
                 sock.context = contexts[sni]
 
         first = contexts[names[0]]
-        first.sni_callback = choose  # type: ignore[assignment]
+        first.sni_callback = choose
         return first
 
     def _one(self, name: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
@@ -174,10 +174,10 @@ class Http2(asyncio.Protocol):
                     self._paths[event.stream_id or 0] = headers[":path"].partition("?")[0]
                     self._seen.requests.append((headers[":method"], headers[":path"], headers))
                 case h2.events.DataReceived():
-                    self._seen.body_bytes += len(event.data)  # type: ignore[arg-type]
-                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)  # type: ignore[arg-type]
+                    self._seen.body_bytes += len(event.data or b"")
+                    self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
                 case h2.events.StreamEnded():
-                    self._answer(event.stream_id)
+                    self._answer(event.stream_id or 0)
                 case h2.events.WindowUpdated():
                     pass
         self._pump()

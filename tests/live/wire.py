@@ -123,8 +123,9 @@ class Http2Client:
 
     def read(self) -> list[Any]:
         """The next events; none at the connection's end."""
-        data = self.sock.recv(65_536)
-        events = self.h2.receive_data(data) if data else []
+        events: list[h2.events.Event] = []
+        while not events and (data := self.sock.recv(65_536)):  # part of a frame is no event
+            events = self.h2.receive_data(data)
         for event in events:
             if isinstance(event, h2.events.DataReceived):
                 assert event.flow_controlled_length is not None and event.stream_id is not None

@@ -1,0 +1,67 @@
+"""
+mitmproxy's HTTP/1, which keeps whatever a peer sends ahead of what is read, takes an upstream's interim response (103)
+for the final one, and crashes on trailers: taught better. `addons.internals` puts it in place.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from h11 import EndOfMessage
+from h11._readers import ChunkedReader
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import _http1
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode
+
+UNREAD_BYTES = 256 * 1024  # of a head, a chunk's first line, trailers, or what is sent behind a request
+
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9][0-9][ \r\n]")  # RFC 9110, section 15.2; 101 is a final one
+
+_stock_handle_event: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Connection._handle_event
+_stock_read_headers: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Client.read_headers
+
+
+def install() -> None:
+    """Replace three parts of mitmproxy's; a second call changes nothing."""
+    _http1.Http1Connection._handle_event = _handle_event  # type: ignore[method-assign]
+    _http1.Http1Client.read_headers = _read_headers  # type: ignore[method-assign]
+    _http1.ChunkedReader = Chunked  # type: ignore[attr-defined]
+
+
+def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None]:
+    """As stock, but a peer may not be more than `UNREAD_BYTES` ahead of what is read from it."""
+    yield from _stock_handle_event(self, event)
+    if len(self.buf) <= UNREAD_BYTES:
+        return
+    self.buf.maybe_extract_at_most(len(self.buf))
+    if self.state == self.done:
+        return
+    reading_head, self.state = self.state == self.read_headers, self.done
+    if isinstance(self, _http1.Http1Server):
+        text, code = "the client has sent more than can be read yet", ErrorCode.GENERIC_CLIENT_ERROR
+        if reading_head:
+            yield commands.SendData(self.conn, _http1.make_error_response(431, "the head of the request is too large"))
+            yield commands.CloseConnection(self.conn)
+            return
+    else:
+        text, code = "the upstream has sent too large a head or trailer", ErrorCode.GENERIC_SERVER_ERROR
+    yield commands.CloseConnection(self.conn)
+    if self.stream_id is not None:
+        yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, text, code))
+
+
+def _read_headers(self: Any, event: events.Event) -> layer.CommandGenerator[None]:
+    """As stock, but interim responses are skipped, as mitmproxy does for HTTP/2: the final one is still to come."""
+    while isinstance(event, events.DataReceived) and self.request and _INTERIM.match(bytes(self.buf)):
+        if self.buf.maybe_extract_lines() is None:
+            return
+    yield from _stock_read_headers(self, event)
+
+
+class Chunked(ChunkedReader):
+    """Discards trailers, as RFC 9110, section 6.5.1, lets an intermediary do."""
+
+    def __call__(self, buf: Any) -> Any:
+        event = super().__call__(buf)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event

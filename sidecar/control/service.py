@@ -1,0 +1,180 @@
+"""Health and control as a service beside the proxy: gathers the facts, takes the fence check's result."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from sidecar.control.readiness import Facts, FenceMode
+from sidecar.control.server import Status, control_app, health_app
+from sidecar.control.sockets import KeptReport
+from sidecar.errors import CannotRun
+from sidecar.events.model import CanaryFailed
+from sidecar.fence.canaries import Canaries
+from sidecar.fence.plan import Listener
+from sidecar.fence.verdict import Report
+from sidecar.hosts import Authority, IPAddress, parse_host
+from sidecar.runtime.engine import Engine
+from sidecar.runtime.listeners import bind
+
+_END_SECONDS = 0.5  # for answers in flight, at the end
+HEALTH: Final = (IPv4Address("127.0.0.1"), 14120)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sockets:
+    """Bound and listening; each is optional."""
+
+    health: socket.socket | None = None
+    control: socket.socket | None = None
+    # The control port: held, so that nobody else can, and so that its refusal to the workload can be proven.
+    held: Sequence[socket.socket] = ()
+
+
+class Control:
+    """
+    One sidecar's health and control.
+
+    Args:
+        sockets: What to serve on.
+        fence_mode: What the fence check's result is good for.
+        path: Of the control socket; the report is kept beside it.
+    """
+
+    def __init__(self, sockets: Sockets, fence_mode: FenceMode, path: Path | None = None) -> None:
+        self.canaries = Canaries()
+        self._sockets, self._fence_mode, self._path = sockets, fence_mode, path
+        self._kept = KeptReport(path) if path is not None else None
+        self._report = self._kept.load() if self._kept is not None else None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """From now on not ready: said before anything is closed."""
+        self._stopping = True
+
+    @asynccontextmanager
+    async def service(self, engine: Engine) -> AsyncIterator[None]:
+        """Serve while the proxy runs."""
+        loop, sockets = asyncio.get_running_loop(), self._sockets
+        async with AsyncExitStack() as serving:
+
+            def facts() -> Facts:
+                return self._facts(engine)
+
+            if sockets.health is not None:
+                runner = await _runner(serving, health_app(facts))
+                await web.SockSite(runner, sockets.health).start()
+            if sockets.control is not None:
+                app = control_app(lambda: self._status(engine), self.canaries, lambda r: self._take(engine, r))
+                runner = await _runner(serving, app)
+                assert runner.server is not None
+                # Not a SockSite: uvloop takes Unix sockets only here.
+                server = await loop.create_unix_server(runner.server, sock=sockets.control)
+                serving.callback(server.close)
+            if self._path is not None:
+                serving.callback(_remove, self._path)
+            for held in sockets.held:
+                server = await loop.create_server(_HangUp, sock=held)
+                serving.callback(server.close)
+            yield
+
+    def _take(self, engine: Engine, report: Report) -> None:
+        self._report = report
+        if self._kept is not None:
+            self._kept.save(report)
+        for failure in report.failures:
+            engine.session.log.emit(
+                CanaryFailed(
+                    canary=failure.canary,
+                    expected=failure.expected,
+                    seen=f"{failure.verdict.value}: {failure.seen} ({failure.target})",
+                )
+            )
+
+    def _facts(self, engine: Engine) -> Facts:
+        ca, servers = engine.session.minter().ca, list(engine.proxyserver.servers)
+        return Facts(
+            now=datetime.now(UTC),
+            listening=bool(servers) and all(instance.is_running for instance in servers),
+            not_before=ca.not_before,
+            not_after=ca.not_after,
+            generation=engine.session.policy().generation,
+            fence_mode=self._fence_mode,
+            fence=self._report,
+            stopping=self._stopping,
+        )
+
+    def _status(self, engine: Engine) -> Status:
+        session = engine.session
+        return Status(
+            session=session.settings.session,
+            facts=self._facts(engine),
+            policy_hash=session.policy().hash,
+            ca_fingerprint_sha256=session.minter().ca.fingerprint(),
+            listeners=self._listeners(engine),
+        )
+
+    def _listeners(self, engine: Engine) -> tuple[Listener, ...]:
+        found = [
+            Listener(instance.mode.type_name, _text(address))
+            for instance in engine.proxyserver.servers
+            for address in instance.listen_addrs
+        ]
+        found += [Listener("control", _text(held.getsockname())) for held in self._sockets.held]
+        if self._sockets.health is not None:
+            found.append(Listener("health", _text(self._sockets.health.getsockname())))
+        return tuple(dict.fromkeys(found))  # DNS listens twice on each address, by UDP and TCP
+
+
+def open_health(listen: tuple[IPAddress, int] | None, *, required: bool) -> socket.socket | None:
+    """
+    The health listener, or None where it was not asked for and its port is taken.
+
+    Args:
+        listen: None for the usual place, `HEALTH`.
+        required: A taken port is an error, also in the usual place: in a pod, probes ask there.
+
+    Raises:
+        CannotRun: It can't be bound.
+    """
+    address, port = listen or HEALTH
+    try:
+        return bind(address, port)
+    except CannotRun as e:
+        text = str(e).replace("--listen", "--health-listen", 1)
+        if listen is not None or required:
+            raise CannotRun(text) from None
+        _log.info("health is not served: %s, or --health-listen none", text)
+        return None
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a folder of root's, after --user
+        path.unlink()
+
+
+class _HangUp(asyncio.Protocol):
+    def connection_made(self, transport: Any) -> None:
+        transport.close()
+
+
+async def _runner(serving: AsyncExitStack, app: web.Application) -> web.AppRunner:
+    # Keep-alive is short, since everyone in the pod may open connections to the health port.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS, keepalive_timeout=5)
+    await runner.setup()
+    serving.push_async_callback(runner.cleanup)
+    return runner
+
+
+def _text(address: Sequence[Any]) -> str:
+    return str(Authority(parse_host(str(address[0])), address[1]))
