@@ -1,8 +1,9 @@
 """
 Everything private of mitmproxy that we change, in one place: `tests/test_internals.py` fails when a new one differs.
 
-Stock `HttpStream` can't answer a request while its body is still arriving: it buffers a refused upload whole. And it
-answers for an unreachable upstream with a page of its own. Both are taught here.
+Stock `HttpStream` can't answer a request while its body is still arriving: it buffers a refused upload whole, and ends
+an upstream's early answer only with the upload. And it answers for an unreachable upstream with a page of its own. All
+three are taught here.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from typing import Any
 
 from mitmproxy import connection, ctx, flow
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
     RequestEndOfMessage,
+    RequestProtocolError,
     ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
@@ -27,11 +29,17 @@ from addons import connections, http1, idle, websocket
 DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
 
 _stock_start_request_stream: Callable[[HttpStream], layer.CommandGenerator[None]] = HttpStream.start_request_stream
+_stock_send_response: Callable[[HttpStream, bool], layer.CommandGenerator[None]] = HttpStream.send_response
+_stock_handle_protocol_error: Callable[[HttpStream, Any], layer.CommandGenerator[None]] = (
+    HttpStream.handle_protocol_error
+)
 
 
 def install() -> None:
     """Teach mitmproxy's HTTP layer; a second call changes nothing."""
     HttpStream.start_request_stream = _start_request_stream  # type: ignore[method-assign]
+    HttpStream.send_response = _send_response  # type: ignore[method-assign]
+    HttpStream.handle_protocol_error = _handle_protocol_error  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
     http1.install()
     connections.install()
@@ -69,6 +77,15 @@ def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:
     if self.flow.response is None:
         yield from _stock_start_request_stream(self)
         return
+    self.client_state = _discard(self)
+    # The caller sets server_state to this after we return; nothing will come from a server.
+    self.state_wait_for_response_headers = self.state_done
+    yield HttpResponseHeadersHook(self.flow)
+    yield from self.send_response()
+
+
+def _discard(self: HttpStream) -> Callable[[Any], layer.CommandGenerator[None]]:
+    """A state for what still comes of an upload that nobody reads."""
     discarded = 0
 
     def discard(event: Any) -> layer.CommandGenerator[None]:
@@ -86,11 +103,35 @@ def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:
             self.client_state = self.state_done
             yield from self.flow_done()
 
-    self.client_state = discard
-    # The caller sets server_state to this after we return; nothing will come from a server.
-    self.state_wait_for_response_headers = self.state_done
-    yield HttpResponseHeadersHook(self.flow)
-    yield from self.send_response()
+    return discard
+
+
+def _send_response(self: HttpStream, already_streamed: bool = False) -> layer.CommandGenerator[None]:
+    """As stock, but an answer that comes before the upload's end is ended when it is whole, not when that is."""
+    yield from _stock_send_response(self, already_streamed)
+    if self.client_state != self.state_stream_request_body or self.server_state != self.state_done:
+        return
+
+    def flow_done() -> layer.CommandGenerator[None]:
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+
+    self.flow_done = flow_done  # type: ignore[method-assign]
+    yield SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
+
+def _handle_protocol_error(
+    self: HttpStream, event: RequestProtocolError | ResponseProtocolError
+) -> layer.CommandGenerator[None]:
+    """As stock, but where the answer is whole, an upload's end is no failure: each side is told what it has to know."""
+    if self.client_state != self.state_stream_request_body or self.server_state != self.state_done:
+        yield from _stock_handle_protocol_error(self, event)
+    elif isinstance(event, ResponseProtocolError):
+        self.client_state = _discard(self)
+    else:
+        self.client_state = self.state_errored
+        yield SendHttp(event, self.context.server)
+        yield from self.flow_done()
 
 
 def _make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:

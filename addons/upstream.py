@@ -49,7 +49,7 @@ class _OwnAddresses:
             return True
 
 
-_OWN = _OwnAddresses()
+OWN_ADDRESSES = _OwnAddresses()
 
 type Resolve = Callable[[str, int], Awaitable[list[IPAddress]]]
 
@@ -181,6 +181,8 @@ class Upstream:
             addresses, failure = await self._proxy_addresses(self._proxy, target, by_rule)
         else:
             addresses, failure = await self._addresses(target, port, by_rule)
+        if (host, port) not in record.cleared:
+            raise Refused(f"{host}:{port} was denied while it was being resolved")
         if failure is not None:
             record.failed(host, port, failure)
             data.server.error = failure.detail
@@ -220,7 +222,7 @@ class Upstream:
         allowed = (*self._policy().network.allow_addresses, *by_rule)
         for address in found:
             # One bad address refuses the name: an answer that mixes public and private ones is no accident.
-            if (kind := guard(address, allowed, _OWN)) is not None:
+            if (kind := guard(address, allowed, OWN_ADDRESSES)) is not None:
                 detail = f"{host} leads to {address}, which is {kind.replace('_', ' ')}"
                 return Failure(Reason.PRIVATE_ADDRESS, detail)
         return None

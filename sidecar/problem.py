@@ -17,6 +17,7 @@ _HINTS = {
     Reason.MALFORMED_REQUEST: "Send one well-formed request with one valid Host.",
     Reason.PRIVATE_ADDRESS: "The name leads to an address that isn't on the public Internet; "
     "the owner of the policy can except it under network.allow_addresses.",
+    Reason.POLICY_CHANGED: "The policy was tightened while this was under way. Retrying won't help.",
     Reason.UPSTREAM_TLS: "The upstream's TLS couldn't be verified; the sidecar never forwards to an unproven server.",
     Reason.UPSTREAM_UNRESOLVED: "The name has no address.",
     Reason.UPSTREAM_UNREACHABLE: "The upstream can't be reached from here at the moment.",
@@ -26,6 +27,7 @@ _HINTS = {
 
 _STATUS = {
     Reason.PRIVATE_ADDRESS: 403,
+    Reason.POLICY_CHANGED: 403,
     Reason.UDP: 403,
     Reason.INTERNAL_ERROR: 503,
     Reason.SHUTDOWN: 503,

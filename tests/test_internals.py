@@ -4,11 +4,12 @@ import hashlib
 import inspect
 
 import pytest
+from h11._readers import ChunkedReader
 from mitmproxy import version
-from mitmproxy.proxy import server
+from mitmproxy.proxy import layer, server
 from mitmproxy.proxy.layers import http, tcp, tls
 
-from addons import internals
+from addons import connections, http1, idle, internals
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
 KNOWN = {
@@ -20,6 +21,19 @@ KNOWN = {
     "TCPLayer.relay_messages": (tcp.TCPLayer.relay_messages, "3b3d49a9f63b7d40"),
     "TLSLayer.receive_data": (tls.TLSLayer.receive_data, "85c0e6b656c324e5"),
     "ClientTLSLayer.receive_handshake_data": (tls.ClientTLSLayer.receive_handshake_data, "a0ee021f92f6d0ff"),
+    "ConnectionHandler.handle_connection": (connections._stock_handle_connection, "95c3f93e9824e527"),
+    "ConnectionHandler.on_timeout": (idle._stock_on_timeout, "0d1e6b0aa6e41173"),
+    "Http1Connection._handle_event": (http1._stock_handle_event, "2ac8db3e43ae743f"),
+    "Http1Client.read_headers": (http1._stock_read_headers, "415454c5fa8b5981"),
+    "HttpStream.start_request_stream": (internals._stock_start_request_stream, "46f03368a2a54362"),
+    "ConnectionHandler.server_event": (server.ConnectionHandler.server_event, "a2b42657ebe8bf6d"),
+    "HttpStream.handle_protocol_error": (http.HttpStream.handle_protocol_error, "59fc3b2eeeabf63a"),
+    "HttpStream.check_killed": (http.HttpStream.check_killed, "368cad352d1e82b6"),
+    "HttpLayer._handle_event": (http.HttpLayer._handle_event, "6ba31883cc7a06b3"),
+    "HttpLayer.event_to_child": (http.HttpLayer.event_to_child, "1095f6e1581d1780"),
+    "Layer.handle_event": (layer.Layer.handle_event, "fd88b0fb09ceddbb"),
+    "TLSLayer.send_close": (tls.TLSLayer.send_close, "d9b1161f42db9992"),
+    "ChunkedReader.__call__": (ChunkedReader.__call__, "2618d847a89a1505"),
     "ConnectionHandler.open_connection": (server.ConnectionHandler.open_connection, "5e0b3cbaf7a4030a"),
 }
 

@@ -79,7 +79,7 @@ class PolicyLoaded(Event):
     rules: int
     default: str
     warnings: tuple[str, ...] = ()
-    revoked_connections: int = 0  # closed because this policy no longer allows them
+    revoked_connections: int = 0  # client connections on which something was ended, since it is no longer allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

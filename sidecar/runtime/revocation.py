@@ -26,7 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 
 from addons.responses import problem_response
-from addons.upstream import _OWN
+from addons.upstream import OWN_ADDRESSES
 from sidecar.ledger import ConnectionRecord
 from sidecar.policy import Policy
 from sidecar.problem import Failure, Problem
@@ -47,7 +47,7 @@ def take_back(engine: Engine, policy: Policy) -> list[tuple[ConnectionRecord, Re
     for connection in engine.session.ledger.connections():
         handler = handlers.get(connection.id)
         dialled = [entry for _, entry in _dialled(handler)] if handler is not None else []
-        revoked = revocation(policy, connection, dialled, _OWN)
+        revoked = revocation(policy, connection, dialled, OWN_ADDRESSES)
         renew(policy, connection)
         if revoked:
             revoked.mark(connection)
