@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from h11 import EndOfMessage
+from h11 import EndOfMessage, LocalProtocolError
 from h11._readers import ChunkedReader
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
 
+CHUNK_BYTES = 1 << 62  # that a chunk may still have to come
 UNREAD_BYTES = 256 * 1024  # of a head, a chunk's first line, trailers, or what is sent behind a request
 
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9][0-9][ \r\n]")  # RFC 9110, section 15.2; 101 is a final one
@@ -60,8 +61,13 @@ def _read_headers(self: Any, event: events.Event) -> layer.CommandGenerator[None
 
 
 class Chunked(ChunkedReader):
-    """Discards trailers, as RFC 9110, section 6.5.1, lets an intermediary do."""
+    """
+    Discards trailers, as RFC 9110, section 6.5.1, lets an intermediary do, and refuses a chunk of a size that overflows
+    readers with 64 bits (RFC 9112, section 7.1).
+    """
 
     def __call__(self, buf: Any) -> Any:
         event = super().__call__(buf)
+        if self._bytes_in_chunk > CHUNK_BYTES:
+            raise LocalProtocolError("a chunk's size is too large")
         return EndOfMessage() if isinstance(event, EndOfMessage) else event

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mitmproxy import connection, ctx, flow
+from mitmproxy.http import MessageData
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -41,6 +42,8 @@ def install() -> None:
     HttpStream.send_response = _send_response  # type: ignore[method-assign]
     HttpStream.handle_protocol_error = _handle_protocol_error  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
+    # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
+    MessageData.__post_init__ = _no_check  # type: ignore[method-assign]
     http1.install()
     connections.install()
     idle.install()
@@ -70,6 +73,10 @@ def socket_of(connection_id: str, of: connection.Connection) -> Any:
 def _handler(connection_id: str) -> Any:
     proxyserver: Any = ctx.master.addons.get("proxyserver")
     return proxyserver.connections.get(connection_id)
+
+
+def _no_check(self: MessageData) -> None:
+    pass
 
 
 def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:

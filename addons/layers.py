@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, context, events, layer, layers
 from mitmproxy.proxy.layers.tls import ClientTLSLayer
 from OpenSSL import SSL
@@ -24,7 +25,7 @@ class Splice(layers.TCPLayer):
 
     Args:
         count: Called with (bytes to the upstream, bytes to the client) of each piece.
-        ended: Called once, when either side has closed or the upstream couldn't be reached.
+        ended: Called when both directions have ended.
     """
 
     def __init__(self, context: context.Context, count: Callable[[int, int], None], ended: Callable[[], None]) -> None:
@@ -41,7 +42,9 @@ class Splice(layers.TCPLayer):
                 self._count(size, 0)
             else:
                 self._count(0, size)
-        elif isinstance(event, events.ConnectionClosed):
+        elif isinstance(event, events.ConnectionClosed) and not (
+            (self.context.client.state | self.context.server.state) & ConnectionState.CAN_READ
+        ):  # one direction may end long before the other
             self._ended()
         yield from super().relay_messages(event)
 

@@ -6,6 +6,7 @@ import os
 import socket
 from typing import Any, ClassVar
 
+from mitmproxy import ctx
 from mitmproxy.proxy import layer, layers
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance
@@ -13,6 +14,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from sidecar.errors import CannotRun
 from sidecar.hosts import IPAddress
+from sidecar.runtime.handler import handler_for
 
 BACKLOG = 1024
 
@@ -81,6 +83,12 @@ class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
 
     def make_top_layer(self, context: Context) -> layer.Layer:
         return layers.modes.HttpProxy(context)
+
+    async def handle_stream(self, reader: Any, writer: Any = None) -> None:
+        handler = handler_for(ctx.master, reader, writer, ctx.options, self.mode)
+        handler.layer = self.make_top_layer(handler.layer.context)
+        with self.manager.register_connection(handler.client.id, handler):
+            await handler.handle_client()
 
     async def _start(self) -> None:
         self._servers = [

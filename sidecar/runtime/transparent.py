@@ -17,7 +17,7 @@ from mitmproxy import ctx, platform
 from mitmproxy.connection import Server as UpstreamConnection
 from mitmproxy.proxy import layer, layers
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ProxyConnectionHandler
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
 from addons.destinations import Destinations
@@ -34,6 +34,7 @@ from sidecar.names.synthetic import SyntheticNames
 from sidecar.names.upstream import Server, Upstream
 from sidecar.pki.session_ca import SessionCa
 from sidecar.reasons import Reason
+from sidecar.runtime.handler import handler_for
 from sidecar.runtime.listeners import BACKLOG, descriptors_of
 from sidecar.runtime.session import Session
 
@@ -132,7 +133,7 @@ class RedirectInstance(AsyncioServerInstance[RedirectMode]):
         ]
 
     async def handle_stream(self, reader: Any, writer: Any = None) -> None:
-        handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode)
+        handler = handler_for(ctx.master, reader, writer, ctx.options, self.mode)
         destinations = cast(Destinations, ctx.master.addons.get("egress_destinations"))
         record = destinations.ledger.connection(handler.client.id)
         own = writer.get_extra_info("sockname")[:2]
