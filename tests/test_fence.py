@@ -128,6 +128,8 @@ def failed(name: str) -> Observation:
         pytest.param(UDP, Observation(Did.SENT), "", Verdict.GOT_THROUGH, id="a datagram that is sent is out"),
         pytest.param(UDP, failed("ECONNREFUSED"), "", Verdict.UNPROVEN, id="an ICMP error may come from anywhere"),
         pytest.param(ECHO, failed("EPERM"), "", Verdict.HELD, id="the kernel refuses a ping"),
+        pytest.param(ECHO, Observation(Did.REFUSED_HERE), "", Verdict.HELD, id="an ICMP error comes from this machine"),
+        pytest.param(ECHO, Observation(Did.SENT), "", Verdict.GOT_THROUGH, id="a ping that is sent is out"),
         pytest.param(ECHO, Observation(Did.NO_SOCKET), "", Verdict.HELD, id="a ping can't be made"),
         pytest.param(UDP, Observation(Did.NO_SOCKET), "", Verdict.UNPROVEN, id="a datagram always can"),
         pytest.param(DNS, Observation(Did.ANSWERED), "", Verdict.HELD, id="our resolver answers for another"),

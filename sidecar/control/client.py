@@ -1,5 +1,6 @@
 """The control API from the other side, as the fence check uses it."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -60,10 +61,10 @@ class ControlClient:
                 if answer.status != 200:
                     raise Unreachable(f"{self._path}: the sidecar answered {answer.status} to {method} {path}")
                 return content
-        except PermissionError:
-            text = "this user may not use it; run the check in the sidecar's group, with --control-socket-mode 0660"
-            raise Unreachable(f"{self._path}: {text}") from None
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as e:
+            if getattr(e, "errno", None) in (errno.EACCES, errno.EPERM):
+                text = "this user may not use it; run the check in the sidecar's group, with --control-socket-mode 0660"
+                raise Unreachable(f"{self._path}: {text}") from None
             why = getattr(e, "strerror", None) or str(e) or type(e).__name__
             text = f"{self._path}: no sidecar answers there ({why}); start it with --control-socket {self._path}"
             raise Unreachable(text) from None

@@ -13,6 +13,7 @@ from sidecar.control.readiness import Condition, Facts, not_ready, not_started
 from sidecar.fence.canaries import Canaries, is_nonce
 from sidecar.fence.plan import Listener
 from sidecar.fence.verdict import Report
+from sidecar.metrics import CONTENT_TYPE, Metrics
 
 MAX_BODY = 256 * 1024  # bytes
 
@@ -43,8 +44,8 @@ class Status:
         }
 
 
-def health_app(facts: Callable[[], Facts]) -> web.Application:
-    """``/startupz``, ``/livez`` and ``/readyz``: 200, or 503 with the reasons."""
+def health_app(facts: Callable[[], Facts], metrics: Metrics) -> web.Application:
+    """``/startupz``, ``/livez`` and ``/readyz``: 200, or 503 with the reasons; ``/metrics`` in Prometheus' format."""
 
     async def livez(_: web.Request) -> web.Response:
         return web.json_response({"live": True})
@@ -55,9 +56,19 @@ def health_app(facts: Callable[[], Facts]) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         return _probe("ready", not_ready(facts()))
 
+    async def get_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
     app = web.Application(client_max_size=1024)
     app.on_response_prepare.append(_unsigned)
-    app.add_routes([web.get("/livez", livez), web.get("/startupz", startupz), web.get("/readyz", readyz)])
+    app.add_routes(
+        [
+            web.get("/livez", livez),
+            web.get("/startupz", startupz),
+            web.get("/readyz", readyz),
+            web.get("/metrics", get_metrics),
+        ]
+    )
     return app
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sidecar.control.readiness import Facts, FenceMode
+from sidecar.control.readiness import Facts, FenceMode, not_ready
 from sidecar.control.server import Status, control_app, health_app
 from sidecar.control.sockets import KeptReport
 from sidecar.errors import CannotRun
@@ -22,6 +22,7 @@ from sidecar.fence.canaries import Canaries
 from sidecar.fence.plan import Listener
 from sidecar.fence.verdict import Report
 from sidecar.hosts import Authority, IPAddress, parse_host
+from sidecar.metrics import Gauges, Metrics
 from sidecar.runtime.engine import Engine
 from sidecar.runtime.listeners import bind
 
@@ -72,7 +73,9 @@ class Control:
                 return self._facts(engine)
 
             if sockets.health is not None:
-                runner = await _runner(serving, health_app(facts))
+                metrics = Metrics(lambda: self._gauges(engine))
+                engine.session.log.observe(metrics.count)
+                runner = await _runner(serving, health_app(facts, metrics))
                 await web.SockSite(runner, sockets.health).start()
             if sockets.control is not None:
                 app = control_app(lambda: self._status(engine), self.canaries, lambda r: self._take(engine, r))
@@ -112,6 +115,18 @@ class Control:
             fence_mode=self._fence_mode,
             fence=self._report,
             stopping=self._stopping,
+        )
+
+    def _gauges(self, engine: Engine) -> Gauges:
+        session, facts = engine.session, self._facts(engine)
+        return Gauges(
+            connections=session.log.connections,
+            connections_open=len(session.ledger),
+            requests_open=session.ledger.open_requests,
+            policy_generation=facts.generation,
+            ca_seconds=(facts.not_after - facts.now).total_seconds(),
+            events_dropped=session.log.dropped,
+            ready=not not_ready(facts),
         )
 
     def _status(self, engine: Engine) -> Status:

@@ -49,11 +49,28 @@ class EventLog:
         self._seq = 0
         self._unreported = 0
         self._tally = Tally(started=now())
+        self._observers: list[Callable[[Event], None]] = []
+
+    @property
+    def connections(self) -> int:
+        """Client connections since the start."""
+        return self._tally.connections
+
+    @property
+    def dropped(self) -> int:
+        """Events that the sink has not taken since the start."""
+        return self._tally.dropped
+
+    def observe(self, observer: Callable[[Event], None]) -> None:
+        """Call *observer* with every event from now on, whatever its level: one at a time, and it must not raise."""
+        self._observers.append(observer)
 
     def emit(self, event: Event) -> None:
         """Write *event*, if its level is asked for. Never blocks, never raises for a slow or dead reader."""
         with self._lock:
             self._tally.count(event)
+            for observer in self._observers:
+                observer(event)
             if _RANK[event.level] >= self._least:
                 self._write(event)
 

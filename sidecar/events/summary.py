@@ -37,15 +37,15 @@ class Tally:
 
     started: datetime
     dropped: int = 0
+    connections: int = 0
     _totals: Counter[str] = field(default_factory=Counter)
     _reasons: Counter[str] = field(default_factory=Counter)
     _hosts: dict[tuple[str, int], _Host] = field(default_factory=dict)
     _hosts_omitted: int = 0
-    _connections: int = 0
 
     def connection(self) -> None:
         """A client has connected."""
-        self._connections += 1
+        self.connections += 1
 
     def count(self, event: Event) -> None:
         match event:
@@ -95,7 +95,7 @@ class Tally:
         total = self._totals
         return Summary(
             duration_ms=int((now - self.started).total_seconds() * 1000),
-            connections=self._connections,
+            connections=self.connections,
             requests_allowed=total["request_allowed"],
             requests_denied=total["request_denied"],
             requests_failed=total["request_failed"],

@@ -21,6 +21,8 @@ SECONDS: Final = 2.0  # for each attempt
 # How the sidecar's resolver refuses ANY (RFC 8482, section 4.2). Elsewhere a name that doesn't exist has no records.
 _MINIMAL: Final = b"\x07RFC8482\x00"
 _SIOCGIFADDR: Final = 0x8915
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
 _LINK, _HOST = 0x20, 0x10  # scopes in /proc/net/if_inet6
 
 
@@ -78,7 +80,7 @@ async def probe(canary: Canary, nonce: str, name: str) -> Observation:
             case Kind.UDP | Kind.OWN_UDP:
                 return _send(_socket(address, socket.SOCK_DGRAM), _where(canary, address), b"canary")
             case Kind.ECHO:
-                return _echo(address)
+                return await _echo(address)
             case Kind.DNS_UDP | Kind.DNS_TCP:
                 return await _ask(canary, name)
             case Kind.LOOPBACK:
@@ -128,17 +130,54 @@ def _send(datagram: socket.socket, where: Any, data: bytes) -> Observation:
     return Observation(Did.SENT)
 
 
-def _echo(address: str) -> Observation:
+async def _echo(address: str) -> Observation:
     """By a ping socket, which needs no capability; where the system allows none, by a raw one."""
     v6 = ":" in address
-    protocol = socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
         try:
-            echo = _socket(address, kind, protocol)
+            echo = _socket(address, kind, socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP)
         except PermissionError:
             continue
-        return _send(echo, (address, 0), bytes([128 if v6 else 8]) + bytes(7))
+        with echo:
+            echo.setsockopt(*((socket.IPPROTO_IPV6, _IPV6_RECVERR, 1) if v6 else (socket.IPPROTO_IP, _IP_RECVERR, 1)))
+            echo.connect((address, 0))
+            echo.send(bytes([128 if v6 else 8]) + bytes(7))
+            # A ping socket of IPv6 says that it has sent what the rules refuse; their ICMP error comes after.
+            return Observation(Did.REFUSED_HERE if await _refused_here(echo) else Did.SENT)
     return Observation(Did.NO_SOCKET)
+
+
+async def _refused_here(echo: socket.socket) -> bool:
+    """Does an ICMP error come from an address of this machine (RFC 4443, section 3.1, says who sent it)?"""
+    try:
+        async with asyncio.timeout(SECONDS / 2):
+            await asyncio.get_running_loop().sock_recv(echo, 4096)
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    else:
+        return False
+    try:
+        _, control, _, _ = echo.recvmsg(4096, 512, socket.MSG_ERRQUEUE)
+    except OSError:
+        return False
+    for _, kind, data in control:
+        # struct sock_extended_err, 16 bytes, and the sender's struct sockaddr_in6 or sockaddr_in.
+        if kind == _IPV6_RECVERR and len(data) >= 40:
+            return _is_own(socket.inet_ntop(socket.AF_INET6, data[24:40]))
+        if kind == _IP_RECVERR and len(data) >= 24:
+            return _is_own(socket.inet_ntop(socket.AF_INET, data[20:24]))
+    return False
+
+
+def _is_own(address: str) -> bool:
+    try:
+        with _socket(address, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 async def _ask(canary: Canary, name: str) -> Observation:

@@ -20,6 +20,7 @@ class Did(StrEnum):
     SENT = "sent"  # a datagram, without waiting for an answer
     ANSWERED = "answered"  # by the sidecar's resolver
     ANSWERED_BY_OTHER = "answered by another resolver"
+    REFUSED_HERE = "refused by this machine"  # by an ICMP error whose sender has one of our own addresses
     NO_SOCKET = "this process can't make such a socket"
     UNRESOLVED = "the name has no address"
     FAILED = "failed"
@@ -106,15 +107,16 @@ def _judge(
     canary: Canary, observation: Observation, arrived: bool, listening: bool, has_version: bool
 ) -> tuple[Verdict, str]:
     did = observation.did
-    refused_here = did is Did.FAILED and observation.errno == "EPERM"
     if canary.kind in (Kind.WORKS, Kind.LOOPBACK):
         return (Verdict.WORKS if did is Did.CONNECTED else Verdict.BROKEN), ""
     if arrived:
         return Verdict.HELD, "arrived at the sidecar"
     if did in (Did.CONNECTED, Did.SENT, Did.ANSWERED_BY_OTHER):
         return Verdict.GOT_THROUGH, ""
-    if refused_here:
+    if did is Did.FAILED and observation.errno == "EPERM":
         return Verdict.HELD, "refused by the kernel: EPERM"
+    if did is Did.REFUSED_HERE:
+        return Verdict.HELD, ""
     if did is Did.ANSWERED:
         return Verdict.HELD, "answered by the sidecar's resolver"
     if canary.kind is Kind.ECHO and did is Did.NO_SOCKET:

@@ -197,7 +197,12 @@ def test_rules_that_drop_in_silence_prove_nothing(pod: Pod, folder: Path) -> Non
 
 
 DROP: Final = """
-table inet other { chain output { type filter hook output priority 0; policy drop; oif "lo" accept; } }
+table inet other {
+    chain output {
+        type filter hook output priority 0; policy drop;
+        oif "lo" accept
+    }
+}
 """
 
 
@@ -218,8 +223,11 @@ def test_pings_are_refused_where_the_system_lets_everyone_ping(pod: Pod, folder:
     with sidecar(pod, folder) as scene:
         canaries = {canary["canary"]: canary for canary in scene.check()[1]["canaries"]}
 
-    for name in ("icmp_echo_v4", "icmp_echo_v6"):
-        assert (canaries[name]["verdict"], canaries[name]["seen"]) == ("held", "refused by the kernel: EPERM")
+    for name, seen in (
+        ("icmp_echo_v4", "refused by the kernel: EPERM"),
+        ("icmp_echo_v6", "refused by this machine"),
+    ):
+        assert (canaries[name]["verdict"], canaries[name]["seen"]) == ("held", seen)
 
 
 @pytest.mark.parametrize(

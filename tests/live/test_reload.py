@@ -93,6 +93,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             *(f"--resolve={name}.test:127.0.0.1" for name in ("one", "two", "pinned")),
         ) as sidecar,
     ):
+        sidecar.event("policy_loaded")
         yield Scene(sidecar, folder / "sidecar" / "policy.yaml", root, one, seen, two)
 
 
