@@ -41,32 +41,34 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
-class _Counter(NamedTuple):
+class CountOf(NamedTuple):
+    """A counter: its help, its labels."""
+
     text: str
     labels: tuple[str, ...] = ()
 
 
-_COUNTERS: Final = {
-    "requests": _Counter("Verdicts on requests.", ("verdict", "reason")),
-    "requests_failed": _Counter("Requests that were allowed but not completed.", ("reason",)),
-    "connection_verdicts": _Counter(
+COUNTERS: Final = {
+    "requests": CountOf("Verdicts on requests.", ("verdict", "reason")),
+    "requests_failed": CountOf("Requests that were allowed but not completed.", ("reason",)),
+    "connection_verdicts": CountOf(
         "Verdicts on connections that aren't opened, aren't HTTP, or can't be answered.", ("verdict", "reason")
     ),
-    "bytes": _Counter("Carried for the workload: out of it, or in.", ("direction",)),
-    "tls_handshake_failures": _Counter(
+    "bytes": CountOf("Carried for the workload: out of it, or in.", ("direction",)),
+    "tls_handshake_failures": CountOf(
         "TLS handshakes that failed, with the workload (client) or an upstream (server).", ("side", "reason")
     ),
-    "identity_mismatches": _Counter("Clients that gave several names for one request."),
-    "dns_denied": _Counter("Questions for names that were refused.", ("reason",)),
-    "policy_reload_failures": _Counter("New policies that were invalid."),
-    "connections_revoked": _Counter("Client connections from which a new policy took something."),
-    "canaries_failed": _Counter("Canaries of the fence check that weren't held."),
-    "internal_errors": _Counter("Defects of the sidecar; each was answered with a refusal."),
+    "identity_mismatches": CountOf("Clients that gave several names for one request."),
+    "dns_denied": CountOf("Questions for names that were refused.", ("reason",)),
+    "policy_reload_failures": CountOf("New policies that were invalid."),
+    "connections_revoked": CountOf("Client connections from which a new policy took something."),
+    "canaries_failed": CountOf("Canaries of the fence check that weren't held."),
+    "internal_errors": CountOf("Defects of the sidecar; each was answered with a refusal."),
 }
 
 # Alerts look for the first of these, and an increase is seen only from a 0 that was there before.
 _FROM_THE_START: Final[tuple[tuple[str, ...], ...]] = (
-    *((name,) for name, counter in _COUNTERS.items() if not counter.labels),
+    *((name,) for name, counter in COUNTERS.items() if not counter.labels),
     ("bytes", "out"),
     ("bytes", "in"),
     ("tls_handshake_failures", "client", HandshakeReason.CLIENT_REJECTED_CA),
@@ -133,7 +135,7 @@ class Metrics:
     def collect(self) -> Iterable[Metric]:
         """The metric families as they are now; the registry calls this."""
         counts = self._counts.copy()  # in one step: another thread may be counting
-        for name, counter in _COUNTERS.items():
+        for name, counter in COUNTERS.items():
             family = CounterMetricFamily(f"egress_{name}", counter.text, labels=counter.labels)
             for key in sorted(key for key in counts if key[0] == name):
                 family.add_metric(key[1:], counts[key])

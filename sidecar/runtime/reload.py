@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -209,7 +209,7 @@ def folders_of(path: Path) -> tuple[Path, ...]:
         parts = todo.pop().parts[1:]
         for i, part in enumerate(parts):
             step = here / part
-            if step.is_symlink() and links < _LINKS:
+            if links < _LINKS and _true(step.is_symlink):
                 links += 1
                 folders[here.resolve()] = None
                 todo.append((here / step.readlink()).joinpath(*parts[i + 1 :]))
@@ -217,9 +217,17 @@ def folders_of(path: Path) -> tuple[Path, ...]:
             here = step
         else:
             folders[here.parent.resolve()] = None
-    return tuple(folder for folder in folders if folder.is_dir()) or (_nearest(path),)
+    return tuple(folder for folder in folders if _true(folder.is_dir)) or (_nearest(path),)
 
 
 def _nearest(path: Path) -> Path:
     """The folder closest to *path* that there is: it may come back."""
-    return next(folder for folder in path.absolute().parents if folder.is_dir())
+    return next(folder for folder in path.absolute().parents if _true(folder.is_dir))
+
+
+def _true(look: Callable[[], bool]) -> bool:
+    """What can't be looked at, since a folder above it is closed to the sidecar's user, can't be watched either."""
+    try:
+        return look()
+    except PermissionError:
+        return False
