@@ -46,6 +46,9 @@ test: lint ## Everything that needs no image and no browser; within ten minutes
 test-heavy: $(VENV)/.dev ## What needs images or a browser
 	$(BIN)/python -m pytest -m heavy
 
+test-breaks: $(VENV)/.dev ## Break each promise once, in a copy: some test must notice
+	$(BIN)/python -m tests.breaks
+
 bench: $(VENV)/.dev ## CPU per operation: plain mitmdump and the sidecar, side by side
 	$(BIN)/python -m bench
 
@@ -56,4 +59,4 @@ lock: ## Refresh the lock files from pyproject.toml
 clean: ## Remove what make has made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
-.PHONY: help venv demo lint format test-fast test test-heavy bench lock clean
+.PHONY: help venv demo lint format test-fast test test-heavy test-breaks bench lock clean

@@ -23,7 +23,7 @@ type Line = dict[str, Any]
 REQUEST_ENDS: Final = ("request_closed", "request_denied", "request_failed")
 CONNECTION_ENDS: Final = ("connection_closed", "connection_denied", "tls_handshake_failed")
 
-SECONDS = 20.0  # for anything to happen; far more than it takes, so that a slow machine is no failure
+SECONDS = 60.0  # for anything to happen; far more than it takes, so that a slow machine is no failure
 
 
 def until[T](look: Callable[[], T | None], what: str) -> T:
