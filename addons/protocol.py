@@ -24,7 +24,11 @@ from sidecar.problem import Failure
 from sidecar.reasons import Reason
 from sidecar.sniff import Speaks, sniff
 
-SILENT_SECONDS = 0.3  # after which a client that may want raw TCP, or is denied, is taken to wait for the server
+SILENT_SECONDS = 1.0  # after which a client that may want raw TCP, or is denied, is taken to wait for the server
+# The same where the client is the one to speak first, however slow it is: for a denied name on these ports, since it
+# shall read its 403, and where only the default allows raw TCP, since its TLS shall be opened.
+SLOW_SECONDS = 5.0
+CLIENT_FIRST = frozenset({80, 443})
 HEAD_SECONDS = 60.0  # for the first request head or ClientHello to come whole
 
 
@@ -95,7 +99,8 @@ class Protocol:
     def _expect_speech(self, record: ConnectionRecord) -> None:
         loop, tcp = asyncio.get_running_loop(), self._tcp(record)
         if tcp is not None and (tcp.allowed or self._name(record).verdict is Verdict.DENY):
-            loop.call_later(SILENT_SECONDS, self._still_silent, record)
+            expected = tcp.rule is not None if tcp.allowed else tcp.port not in CLIENT_FIRST
+            loop.call_later(SILENT_SECONDS if expected else SLOW_SECONDS, self._still_silent, record)
         loop.call_later(HEAD_SECONDS, self._still_undecided, record)
 
     def _still_silent(self, record: ConnectionRecord) -> None:

@@ -7,14 +7,14 @@ import pytest
 from h11._readers import ChunkedReader
 from mitmproxy import version
 from mitmproxy.proxy import layer, server
-from mitmproxy.proxy.layers import http, tcp, tls
+from mitmproxy.proxy.layers import http, tcp, tls, websocket
 
 from addons import connections, http1, idle, internals
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
 KNOWN = {
     "HttpStream.state_wait_for_request_headers": (http.HttpStream.state_wait_for_request_headers, "3706d5d5ce01dcd4"),
-    "HttpStream.send_response": (http.HttpStream.send_response, "d581bc106152e369"),
+    "HttpStream.send_response": (internals._stock_send_response, "d581bc106152e369"),
     "HttpStream.flow_done": (http.HttpStream.flow_done, "ad9969744785c572"),
     "HttpStream.state_consume_request_body": (http.HttpStream.state_consume_request_body, "45459c1bbd8bdb1a"),
     "HttpLayer.get_connection": (http.HttpLayer.get_connection, "1aa1c63e3175766c"),
@@ -27,13 +27,14 @@ KNOWN = {
     "Http1Client.read_headers": (http1._stock_read_headers, "415454c5fa8b5981"),
     "HttpStream.start_request_stream": (internals._stock_start_request_stream, "46f03368a2a54362"),
     "ConnectionHandler.server_event": (server.ConnectionHandler.server_event, "a2b42657ebe8bf6d"),
-    "HttpStream.handle_protocol_error": (http.HttpStream.handle_protocol_error, "59fc3b2eeeabf63a"),
+    "HttpStream.handle_protocol_error": (internals._stock_handle_protocol_error, "59fc3b2eeeabf63a"),
     "HttpStream.check_killed": (http.HttpStream.check_killed, "368cad352d1e82b6"),
     "HttpLayer._handle_event": (http.HttpLayer._handle_event, "6ba31883cc7a06b3"),
     "HttpLayer.event_to_child": (http.HttpLayer.event_to_child, "1095f6e1581d1780"),
     "Layer.handle_event": (layer.Layer.handle_event, "fd88b0fb09ceddbb"),
     "TLSLayer.send_close": (tls.TLSLayer.send_close, "d9b1161f42db9992"),
     "ChunkedReader.__call__": (ChunkedReader.__call__, "2618d847a89a1505"),
+    "WebsocketLayer.start": (websocket.WebsocketLayer.start, "8445ad1cfb2fcca5"),
     "ConnectionHandler.open_connection": (server.ConnectionHandler.open_connection, "5e0b3cbaf7a4030a"),
 }
 

@@ -159,6 +159,17 @@ def call(*arguments):
     if libc.syscall(*arguments) < 0:
         raise OSError(ctypes.get_errno(), "")
 
+def type_into_own_terminal():
+    child, _ = pty.fork()
+    if child == 0:
+        try:
+            fcntl.ioctl(0, termios.TIOCSTI, b"x")
+        except OSError as e:
+            os._exit(e.errno)
+        os._exit(0)
+    if number := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise OSError(number, "")
+
 def status():
     lines = [line.split() for line in open("/proc/self/status")]
     return {line[0].rstrip(":"): line[1:] for line in lines if line[0][:3] in ("Uid", "Gid", "Cap", "NoN")}
@@ -170,7 +181,7 @@ tried = {
     "vsock": lambda: socket.socket(40, socket.SOCK_STREAM),
     "packet": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
     "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close(),
-    "tiocsti": lambda: fcntl.ioctl(pty.openpty()[1], termios.TIOCSTI, b"x"),
+    "tiocsti": type_into_own_terminal,
     "io_uring": lambda: call(425, 1, ctypes.create_string_buffer(200)),
     "own loopback": own_loopback,
     "status": status,

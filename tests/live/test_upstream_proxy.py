@@ -292,10 +292,11 @@ def test_what_comes_with_the_proxy_s_answer_isn_t_lost(tmp_path: Path, scheme: s
         reader = asyncio.StreamReader()
         transport, protocol = await connect.through(lambda: asyncio.StreamReaderProtocol(reader))
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        first = await reader.readline()
-        writer.write(b"after\n")
-        writer.write_eof()
-        rest = await reader.read()
+        async with asyncio.timeout(10):
+            first = await reader.readline()
+            writer.write(b"after\n")
+            writer.write_eof()
+            rest = await reader.read()
         writer.close()
         server.close()
         return first + rest

@@ -118,3 +118,30 @@ class TestAdopt:
 def test_what_cannot_work_is_refused(key: bytes, capacity: int, text: str) -> None:
     with pytest.raises(SyntheticError, match=text):
         SyntheticNames(key, V4, V6, capacity)
+
+
+class TestRestore:
+    @pytest.mark.parametrize("version", [4, 6])
+    def test_an_address_that_was_kept_over_a_restart_is_its_names_again(self, version: int) -> None:
+        before, after = SyntheticNames(KEY, V4, V6, 9), SyntheticNames(KEY, V4, V6, 9)
+        kept = before.assign("a.test")
+        assert kept is not None
+
+        assert after.restore("a.test", kept.v4 if version == 4 else kept.v6)
+        assert after.name_of(kept.v4) == after.name_of(kept.v6) == "a.test"
+
+    def test_another_name_does_not_get_it(self) -> None:
+        before, after = SyntheticNames(KEY, V4, V6, 9), SyntheticNames(KEY, V4, V6, 9)
+        kept = before.assign("a.test")
+        assert kept is not None
+
+        assert not after.restore("b.test", kept.v4)
+        assert len(after) == 0
+
+    def test_a_full_range_takes_no_more(self) -> None:
+        before, after = SyntheticNames(KEY, V4, V6, 2), SyntheticNames(KEY, V4, V6, 1)
+        kept = before.assign("a.test")
+        assert kept is not None
+        after.assign("b.test")
+
+        assert not after.restore("a.test", kept.v4)
