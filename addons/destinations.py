@@ -26,10 +26,12 @@ class Destinations:
         ledger: Ledger,
         synthetic: SyntheticNames,
         handed_out: HandedOut,
+        search: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
         self._policy, self._synthetic, self._handed_out, self._clock = policy, synthetic, handed_out, clock
+        self._search = search
         self._spelled: dict[IPAddress, str] = {}
         self._spelled_by: Policy | None = None
 
@@ -42,9 +44,15 @@ class Destinations:
             record.kept = None if names else lambda host: self._synthetic.restore(host.name, address)
         host = names[0] if len(names) == 1 else Host(str(address), address)
         record.candidates = names if len(names) > 1 else ()
+        record.aliases = frozenset() if host.is_address else self._aliases(host)
         record.authority = Authority(host, port)
         record.name = judge_name(self._policy(), host, port)
         return record.authority
+
+    def _aliases(self, host: Host) -> frozenset[Host]:
+        """What a workload may have written, that its resolver has made *host* of, and that it writes into Host."""
+        short = (host.name.removesuffix(f".{domain}") for domain in self._search)
+        return frozenset(parse_host(name) for name in short if name != host.name)
 
     def _names(self, address: IPAddress) -> tuple[Host, ...]:
         if (name := self._synthetic.name_of(address)) is not None:

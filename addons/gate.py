@@ -134,7 +134,7 @@ def _claims(record: ConnectionRecord, request: http.Request, policy: Policy) -> 
         raise Malformed("an HTTP/1.1 request needs a Host header")
     if hosts:
         choose(record, hosts[0].host, policy)
-    return Claims(record.authority, record.sni, (*record.connect_hosts, *hosts))
+    return Claims(record.authority, record.sni, (*record.connect_hosts, *hosts), record.aliases)
 
 
 def _host_headers(request: http.Request) -> tuple[Authority, ...]:

@@ -150,7 +150,7 @@ class Protocol:
     def _same_name(self, record: ConnectionRecord, sni: str | None) -> bool:
         """Passthrough needs an SNI that is absent or the judged name; another name is intercepted, and gets its 403."""
         record.sni = _host_of(sni)
-        claims = Claims(record.authority, record.sni, record.connect_hosts)
+        claims = Claims(record.authority, record.sni, record.connect_hosts, record.aliases)
         return not isinstance(prove(claims, 443), Mismatch)
 
     def _splice(self, context: Context, record: ConnectionRecord, decision: Decision, protocol: str) -> layer.Layer:
@@ -171,7 +171,8 @@ class Protocol:
         data.establish_server_tls_first = False
         if record.authority is None or record.authority.port is None or record.refusal is not None:
             return
-        if isinstance(prove(Claims(record.authority, record.sni, record.connect_hosts), 443), Mismatch):
+        claims = Claims(record.authority, record.sni, record.connect_hosts, record.aliases)
+        if isinstance(prove(claims, 443), Mismatch):
             return
         decision = self._name(record)
         if decision.verdict is not Verdict.DENY:

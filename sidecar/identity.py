@@ -13,6 +13,8 @@ class Claims:
     sni: Host | None
     # Of this very request: the authority of an absolute-form target first, then :authority, then each Host header.
     hosts: tuple[Authority, ...] = ()
+    # Shorter spellings of the authority's host by the pod's search domains: "web" for "web.shop.svc.cluster.local".
+    aliases: frozenset[Host] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def prove(claims: Claims, default_port: int) -> Proven | Mismatch:
     RFC 9110, sections 7.2 and 7.4 (421); RFC 9112, section 3.2.2; RFC 9113, section 8.3.1.
     """
     authority, sni = claims.authority, claims.sni
-    if authority is not None and sni is not None and authority.host != sni:
+    if authority is not None and sni is not None and authority.host != sni and sni not in claims.aliases:
         return Mismatch(claims, 403, f"the connection is to {authority.host}, but its SNI is {sni}")
     if authority is not None:
         said, host, port = f"the connection is to {authority}", authority.host, authority.port
@@ -57,6 +59,6 @@ def prove(claims: Claims, default_port: int) -> Proven | Mismatch:
         return Mismatch(claims, 403, "neither the connection nor the request names a host")
     port = default_port if port is None else port
     for claimed in claims.hosts:
-        if claimed.host != host or claimed.port not in (None, port):
+        if (claimed.host != host and claimed.host not in claims.aliases) or claimed.port not in (None, port):
             return Mismatch(claims, 421, f"{said}, but the request names {claimed}")
     return Proven(host, port)

@@ -67,6 +67,7 @@ class ConnectionRecord:
     candidates: tuple[Host, ...] = ()  # names of which the original destination is one; SNI or Host picks
     # Is the original destination, a synthetic address from before a restart, that of this name?
     kept: Callable[[Host], bool] | None = None
+    aliases: frozenset[Host] = frozenset()  # what the pod's search domains make the connection's name of
     spoke: bool = False  # the client has sent something, inside of a CONNECT or on a redirected connection
     silent: bool = False  # it was given time to, and hasn't
     refusal: Problem | None = None  # what every request on this connection is answered with

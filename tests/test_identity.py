@@ -46,6 +46,27 @@ def test_claims_that_agree_prove_a_destination(claims: Claims, host: str, port: 
     assert prove(claims, 443) == Proven(parse_host(host), port)
 
 
+WEB = frozenset({parse_host("web"), parse_host("web.shop")})
+
+
+@pytest.mark.parametrize(
+    ("sni", "host", "proven"),
+    [
+        pytest.param(None, "web", True, id="a short name as Host"),
+        pytest.param("web.shop", "web.shop:443", True, id="a short name as SNI and Host"),
+        pytest.param("web", "web.shop.svc.cluster.local", True, id="a short name beside the full one"),
+        pytest.param(None, "web:8443", False, id="a short name with another port"),
+        pytest.param(None, "db", False, id="another short name"),
+        pytest.param("db", "web", False, id="another short name as SNI"),
+    ],
+)
+def test_what_the_pods_search_list_makes_a_name_of_is_that_name(sni: str | None, host: str, proven: bool) -> None:
+    full = parse_authority("web.shop.svc.cluster.local:443")
+    claims = Claims(full, parse_host(sni) if sni else None, (parse_authority(host),), WEB)
+
+    assert (prove(claims, 443) == Proven(full.host, 443)) is proven
+
+
 @pytest.mark.parametrize(
     ("claims", "status", "text"),
     [

@@ -22,6 +22,7 @@ EDGES = (
     "sidecar/enforce/",
     "sidecar/fence/check.py",
     "sidecar/fence/probe.py",
+    "sidecar/inject/server.py",
     "sidecar/hardening.py",
     "sidecar/events/log.py",
     "sidecar/events/sinks.py",

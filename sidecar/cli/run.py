@@ -1,6 +1,7 @@
 """``sidecar run``: the proxy itself."""
 
 import asyncio
+import os
 import signal
 import sys
 from datetime import UTC, datetime
@@ -111,6 +112,8 @@ def run(
     # mitmproxy is imported late: --help and every error in the input come at once.
     logs.configure(log_level)
     hardening.harden()
+    # A judged name is looked up as it is before any search list makes another of it (resolv.conf(5)).
+    os.environ.setdefault("RES_OPTIONS", "ndots:1")
     become = hardening.parse_user(user) if user is not None else None
     hardening.refuse_root(transparent=transparent, allow_root=allow_root, user=become)
     health, health_wanted = parse_health_listen(health_listen)

@@ -98,7 +98,7 @@ def addons_for_names(session: Session, settings: NameSettings) -> list[object]:
         session.log.emit(DnsDenied(query=name, type=type_, reason=reason, suppressed=suppressed))
 
     return [
-        Destinations(session.policy, session.ledger, synthetic, handed_out),
+        Destinations(session.policy, session.ledger, synthetic, handed_out, settings.search),
         Resolver(desk, Upstream(settings.servers).ask, denied),
     ]
 

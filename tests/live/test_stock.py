@@ -141,8 +141,8 @@ class Later:
             try:
                 ctx.options.update(**change)
             except exceptions.OptionsError as e:
-                print("refused", *change, flush=True)
-        print("strategy is", ctx.options.connection_strategy, flush=True)
+                print(f"refused {next(iter(change))}\\n", end="", flush=True)
+        print(f"strategy is {ctx.options.connection_strategy}\\n", end="", flush=True)
         ctx.master.shutdown()
 
 addons = [Later()]
