@@ -9,10 +9,15 @@ from typing import Any
 
 from h11 import EndOfMessage, LocalProtocolError
 from h11._readers import ChunkedReader
+from mitmproxy import http
+from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
+
+from sidecar.problem import MEDIA_TYPE, Problem
+from sidecar.reasons import Reason
 
 CHUNK_BYTES = 1 << 62  # that a chunk may still have to come
 UNREAD_BYTES = 256 * 1024  # of a head, a chunk's first line, trailers, or what is sent behind a request
@@ -28,6 +33,20 @@ def install() -> None:
     _http1.Http1Connection._handle_event = _handle_event  # type: ignore[method-assign]
     _http1.Http1Client.read_headers = _read_headers  # type: ignore[method-assign]
     _http1.ChunkedReader = Chunked  # type: ignore[attr-defined]
+    _http1.make_error_response = _error_response  # type: ignore[assignment]
+
+
+def _error_response(status: int, message: str = "") -> bytes:
+    """What mitmproxy itself answers with, as a problem document like all our answers; the connection is closed."""
+    reason = Reason.MALFORMED_REQUEST if status < 500 else Reason.UPSTREAM_PROTOCOL
+    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", "connection": "close"}
+    raw: bytes = assemble_response(http.Response.make(status, Problem(status, reason, plain(message)).body(), headers))
+    return raw
+
+
+def plain(message: str) -> str:
+    """mitmproxy's words without its advice to switch the check off, which nobody can here."""
+    return message.partition(", refusing to prevent")[0]
 
 
 def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None]:

@@ -5,6 +5,7 @@ import time
 from mitmproxy import connection, http, tls
 from mitmproxy.proxy import mode_specs
 
+from addons.http1 import plain
 from addons.responses import problem_response
 from sidecar.handshakes import diagnose_client
 from sidecar.ledger import Ledger, RequestRecord
@@ -77,7 +78,7 @@ class Recorder:
             return
         if not request.allowed:
             # Not judged at all: mitmproxy found no valid request in it, and answers 400 by itself.
-            problem = Problem(400, Reason.MALFORMED_REQUEST, flow.error.msg)
+            problem = Problem(400, Reason.MALFORMED_REQUEST, plain(flow.error.msg))
             self.ledger.deny_request(record, request, problem, None)
             return
         failure = request.revoked or record.failures.get((request.host, request.port)) or _failure(flow)
