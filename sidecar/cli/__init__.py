@@ -1,17 +1,22 @@
 """The `sidecar` command: one file per subcommand; each parses, calls, prints and gives an exit code."""
 
+import os
 import sys
 
 import typer
+from typer.core import TyperGroup
 
 import sidecar.cli.events as events
 import sidecar.cli.fence as fence
+import sidecar.cli.inject as inject
 import sidecar.cli.policy as policy
 from sidecar import __version__
 from sidecar.cli.bootstrap import bootstrap
 from sidecar.cli.exec import exec_
 from sidecar.cli.netfilter import netfilter
+from sidecar.cli.render import render
 from sidecar.cli.run import run
+from sidecar.cli.usage import complaint, unknown_variables
 from sidecar.errors import SidecarError
 
 app = typer.Typer(
@@ -20,7 +25,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Tables cut long options and variables off in a terminal of 80 columns; plain text is wrapped.
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
 app.command()(bootstrap)
 app.command()(run)
@@ -30,7 +37,9 @@ app.command(
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )(exec_)
 app.command()(netfilter)
+app.command()(render)
 app.add_typer(fence.app, name="fence")
+app.add_typer(inject.app, name="inject")
 app.add_typer(policy.app, name="policy")
 app.add_typer(events.app, name="events")
 
@@ -43,15 +52,24 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    pass
+    if isinstance(context.command, TyperGroup):
+        for warning in unknown_variables(os.environ, context.command):
+            print(f"sidecar: warning: {warning}", file=sys.stderr)
 
 
 def main() -> None:
-    """Entry point: a `SidecarError` becomes one line on stderr and its exit code; anything else is our bug."""
+    """Entry point: what the user can act on becomes one line on stderr and an exit code; anything else is our bug."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except typer.TyperException as e:
+        text = e.format_message()
+        # Without a subcommand, the message is the help.
+        print(text if "\n" in text else f"sidecar: {complaint(e)}", file=sys.stderr)
+        raise SystemExit(e.exit_code) from None
     except SidecarError as e:
         print(f"sidecar: {e}", file=sys.stderr)
         raise SystemExit(int(e.exit_code)) from None
+    raise SystemExit(code or 0)

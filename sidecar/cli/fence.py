@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,7 @@ from sidecar.hosts import Authority, HostError, IPAddress, parse_authority, pars
 
 app = typer.Typer(help="Prove the fence.", no_args_is_help=True)
 
+_ENDS = {signal.SIGTERM, signal.SIGINT}
 _STYLES = {Verdict.HELD: "green", Verdict.WORKS: "green", Verdict.SKIPPED: "dim"}
 
 
@@ -71,6 +74,9 @@ def check(
     wait_seconds: Annotated[
         float, typer.Option(envvar="EGRESS_WAIT_SECONDS", min=0, help="Wait so long for a sidecar that starts.")
     ] = 10.0,
+    then_sleep: Annotated[
+        bool, typer.Option("--then-sleep", help="After the answer, wait for SIGTERM: for a container among others.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
     """
@@ -87,6 +93,11 @@ def check(
     else:
         Console().print(as_table(report))
         typer.echo("the fence holds" if report.held else f"the fence is not proven: {_names(report.failures)}")
+    if then_sleep:
+        sys.stdout.flush()
+        # As a container's first process nothing would end it by default; blocked, the signal waits for us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        signal.sigwait(_ENDS)
     raise typer.Exit(Exit.YES if report.held else Exit.NO)
 
 

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-import orjson
-
 from sidecar.events.model import SCHEMA, Event, EventsDropped, Level, SessionEnded
 from sidecar.events.summary import Tally
+from sidecar.events.text import dumps
 
 _RANK: dict[Level, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 
@@ -109,6 +108,6 @@ class EventLog:
             "worker": self._worker,
             "level": event.level,
         }
-        head = orjson.dumps(envelope)
-        body = orjson.dumps(event)
+        head = dumps(envelope)
+        body = dumps(event)
         return head[:-1] + (b"" if body == b"{}" else b",") + body[1:] + b"\n"

@@ -49,6 +49,13 @@ def _namespaces(text: str) -> str:
     return text
 
 
+def _policy_name(text: str) -> str:
+    if not _LABEL.match(text) or len(text) > 63:  # it becomes the value of a label
+        raise ValueError(f"{text!r} is no name of a policy; write 1 to 63 lower-case letters, digits and '-'")
+    return text
+
+
+PolicyName = Annotated[str, AfterValidator(_policy_name)]
 ObjectName = Annotated[str, AfterValidator(_object_name)]
 DataKey = Annotated[str, AfterValidator(_key)]
 Folder = Annotated[str, AfterValidator(_folder)]
@@ -69,7 +76,7 @@ class _Document(BaseModel):
 class PolicyChoice(_Document):
     """A policy by the name that pods choose it by. Its ConfigMap lies in the pod's namespace."""
 
-    name: ObjectName
+    name: PolicyName
     config_map: ObjectName
     key: DataKey = "policy.yaml"
 
@@ -79,7 +86,7 @@ class NamespaceRule(_Document):
 
     match: list[Namespaces] = Field(min_length=1)
     inject: Literal["always", "onRequest"] = "always"
-    policies: list[ObjectName] = Field(min_length=1)  # the first is for pods that choose none
+    policies: list[PolicyName] = Field(min_length=1)  # the first is for pods that choose none
     enforce: bool = False  # guard: a pod without the sidecar, or with a way around it, is refused
     profile: Literal["transparent", "restricted"] = "transparent"
     form: Literal["native", "classic"] | None = None  # None: as `sidecar` has it
@@ -98,7 +105,7 @@ class SidecarDocument(_Document):
     resources: dict[str, Any] = Field(
         default_factory=lambda: {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
-    health_listen: str = "0.0.0.0:14120"  # noqa: S104 - probes come from the node
+    health_listen: str = "0.0.0.0:14120"  # of `sidecar run`: probes come from the node
     exclude_cidrs: list[str] = Field(default_factory=list)  # of `sidecar netfilter`
     exclude_ports: list[int] = Field(default_factory=list)
     expect_allowed: list[str] = Field(default_factory=list)  # of `sidecar fence check`
