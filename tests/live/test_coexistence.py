@@ -241,7 +241,7 @@ def test_apt_updates_and_downloads(scene: Intercepted) -> None:
     updated, downloaded = apt_get("update"), apt_get("download", "tiny")
 
     assert updated.returncode == 0 and "Packages" in updated.stdout, updated
-    assert downloaded.returncode == 0, downloaded
+    assert downloaded.returncode == 0, (downloaded, scene.sidecar.events("request_denied")[-3:])
     assert next(scene.home.glob("tiny_1.0_all.deb")).read_bytes() == deb
 
 

@@ -46,11 +46,18 @@ def _past_name(message: bytes, at: int) -> int:
 
 
 def ask_datagram(server: str, message: bytes, *, seconds: float = 5) -> str:
-    with socket.socket(family_of(server), socket.SOCK_DGRAM) as sock:
-        sock.settimeout(seconds)
-        sock.connect((server, 53))
-        sock.send(message)
-        return read(sock.recv(4096))
+    """Asks up to three times, as every resolver does: a datagram may be lost."""
+    for last in (False, False, True):
+        with socket.socket(family_of(server), socket.SOCK_DGRAM) as sock:
+            sock.settimeout(seconds)
+            sock.connect((server, 53))
+            sock.send(message)
+            try:
+                return read(sock.recv(4096))
+            except TimeoutError:
+                if last:
+                    raise
+    raise AssertionError("unreachable")
 
 
 def ask(token: str, server: str, name: str, kind: int, class_: int = 1, flags: int = 0x0100, count: int = 1) -> str:
