@@ -3,7 +3,9 @@ PYTHON ?= $(shell for p in python$$(cat .python-version) python3.13 python3.12 p
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
-SOURCES := sidecar addons demo tests bench
+SOURCES := sidecar addons demo tests bench deploy/image
+CONTAINERS ?= $(shell command -v docker || command -v podman || echo docker)
+COMPOSE ?= docker compose
 
 .DEFAULT_GOAL := help
 
@@ -49,14 +51,27 @@ test-heavy: $(VENV)/.dev ## What needs images or a browser
 test-breaks: $(VENV)/.dev ## Break each promise once, in a copy: some test must notice
 	$(BIN)/python -m tests.breaks
 
+image: ## Build egress-sidecar:latest by docker or podman; BASE_IMAGE and IMAGE_FLAGS are passed on
+	DOCKER_BUILDKIT=1 $(CONTAINERS) build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) \
+	  $(IMAGE_FLAGS) --tag egress-sidecar:latest .
+
+compose-demo: image ## Allowed, denied, and around the sidecar: a workload under compose, then its events
+	@cd deploy/compose && trap '$(COMPOSE) down --volumes --timeout 5' EXIT && $(COMPOSE) up --detach && \
+	for url in https://www.example.com/ https://denied.example.com/ https://192.0.2.1/; do \
+	  echo "\$$ curl $$url" && $(COMPOSE) exec --no-TTY workload curl -sS --max-time 20 "$$url" </dev/null | head -c 600 && echo; \
+	done && $(COMPOSE) logs --no-log-prefix sidecar
+
 bench: $(VENV)/.dev ## CPU per operation: plain mitmdump and the sidecar, side by side
 	$(BIN)/python -m bench
 
 lock: ## Refresh the lock files from pyproject.toml
 	$(BIN)/python -m piptools compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock pyproject.toml requirements-build.in
 	$(BIN)/python -m piptools compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url --no-emit-find-links --no-header --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml requirements-build.in
+	echo cyclonedx-bom | $(BIN)/python -m piptools compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url --no-emit-find-links --no-header --no-annotate -c requirements.lock -o deploy/image/sbom.lock -
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
-.PHONY: help venv demo lint format test-fast test test-heavy test-breaks bench lock clean
+.PHONY: help venv demo lint format test-fast test test-heavy test-breaks bench lock clean image compose-demo

@@ -24,7 +24,14 @@ ROOTS = ("base-files", "libc-bin", "netbase", "tzdata", "iproute2", "nftables", 
 INSTALLERS = {"adduser", "debconf", "debconf-2.0", "cdebconf", "dpkg", "init-system-helpers", "install-info", "openssl"}
 INSTALLERS |= {"awk", "mawk", "libcap2-bin", "libpam-runtime", "passwd", "perl-base", "readline-common", "tar"}
 NOT_IN_USE = ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "tkinter", "turtledemo", "test", "__phello__")
-FOLDERS = ("usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bug", "usr/include")
+FOLDERS: tuple[str, ...] = (
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "usr/share/bug",
+    "usr/include",
+)
 FOLDERS += (
     "usr/share/python-wheels",
     "usr/share/python3",

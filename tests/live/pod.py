@@ -283,14 +283,14 @@ def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _ip(*arguments: str) -> str:
-    result = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=60, check=False)
     if result.returncode:
         raise AssertionError(f"ip {' '.join(arguments)}: {result.stderr.strip()}")
     return result.stdout
 
 
 def _remove(name: str) -> None:
-    subprocess.run(["ip", "netns", "delete", name], capture_output=True, timeout=20, check=False)
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, timeout=60, check=False)
     shutil.rmtree(Path("/etc/netns", name), ignore_errors=True)
 
 

@@ -177,7 +177,7 @@ class Scene:
             input=fill(client.stdin),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 

@@ -90,7 +90,7 @@ def test_a_client_that_does_not_know_the_ca_says_so(
         pytest.fail(f"needs {command[0]}")
 
     done = subprocess.run(
-        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
+        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
     )
 
     assert done.returncode != 0
@@ -107,7 +107,7 @@ def test_node_says_nothing_and_is_suspected(sidecar: Sidecar, version: str) -> N
     if shutil.which("node") is None:
         pytest.fail("needs node")
 
-    done = subprocess.run(node(sidecar, host, version), env=environment(), timeout=30, check=False)
+    done = subprocess.run(node(sidecar, host, version), env=environment(), timeout=60, check=False)
 
     assert done.returncode == 1
     failed = the_one(sidecar, host)  # it looks at the certificate after the handshake, and closes without an alert
@@ -122,7 +122,7 @@ def test_a_client_that_pins_another_key_is_suspected(sidecar: Sidecar, version: 
     pin = base64.b64encode(hashlib.sha256(b"another key").digest()).decode()
     command = [*curl(sidecar, host, version), "--cacert", str(sidecar.trust / "bundle.pem")]
 
-    done = subprocess.run([*command, "--pinnedpubkey", f"sha256//{pin}"], env=environment(), timeout=30, check=False)
+    done = subprocess.run([*command, "--pinnedpubkey", f"sha256//{pin}"], env=environment(), timeout=60, check=False)
 
     assert done.returncode == 90  # CURLE_SSL_PINNEDPUBKEYNOTMATCH
     failed = the_one(sidecar, host)

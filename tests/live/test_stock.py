@@ -71,8 +71,8 @@ def stock(folder: Path, program: str, upstream_ca: Path, policy: str, *options: 
 
 def curl(sidecar: Sidecar, url: str, *options: str) -> str:
     bundle = str(sidecar.trust / "bundle.pem")
-    run = ["curl", "-sS", "-i", "--max-time", "20", "-x", sidecar.proxy, "--cacert", bundle, *options, url]
-    result = subprocess.run(run, capture_output=True, text=True, timeout=30)
+    run = ["curl", "-sS", "-i", "--max-time", "50", "-x", sidecar.proxy, "--cacert", bundle, *options, url]
+    result = subprocess.run(run, capture_output=True, text=True, timeout=60)
     return result.stdout + result.stderr
 
 
@@ -160,7 +160,7 @@ def test_a_promise_can_not_be_undone_later(tmp_path: Path) -> None:
         env=os.environ | variables,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         stdin=subprocess.DEVNULL,
     )
 
@@ -175,7 +175,7 @@ def test_without_a_policy_stock_mitmproxy_does_not_start(tmp_path: Path) -> None
         env={k: v for k, v in os.environ.items() if not k.startswith("EGRESS_")} | {"HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         stdin=subprocess.DEVNULL,
     )
 
