@@ -17,6 +17,9 @@ from sidecar.reasons import Reason
 
 # RFC 9110, section 5.5: a field value has no control characters but HTAB. Others pass mitmproxy's own validation.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# Of a request's target; mitmproxy splits a request line at any white space, and HTTP/2 knows no lines at all.
+_NO_TARGET = re.compile(rb"[\x00-\x20\x7f]")
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # a token (RFC 9110, section 9.1), as `sidecar.sniff` has it
 
 
 class Malformed(ValueError):
@@ -40,7 +43,7 @@ class Gate:
         self._policy = policy
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         try:
             # Never pretty_host: it prefers the Host header, which is a claim, not a destination.
             authority = parse_authority(flow.request.authority)
@@ -59,12 +62,13 @@ class Gate:
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response or flow.error:
             return  # already answered, or not to be read as one request: the recorder closes it
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         request = record.requests[flow.id]
         if record.refusal is not None:
             self._refuse(flow, record, request, record.refusal)
             return
         try:
+            _check_line(flow)
             claims = _claims(record, flow.request, self._policy())
         except (HostError, Malformed) as e:
             self._refuse(flow, record, request, Problem(400, Reason.MALFORMED_REQUEST, str(e)))
@@ -91,7 +95,7 @@ class Gate:
         flow.request.stream = count
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         request = record.requests.get(flow.id)
         if request is None or flow.response is None:
             return
@@ -118,6 +122,18 @@ def _asked(record: ConnectionRecord, request: RequestRecord) -> str:
     """Method and path, if it's they that are denied, and not all of the host."""
     whole_host = record.name is not None and record.name.verdict is Verdict.DENY
     return "" if whole_host else f"{request.method} {request.path}"
+
+
+def _check_line(flow: http.HTTPFlow) -> None:
+    """Method, target and version are what every reader takes for them; the first request's have been seen to."""
+    request = flow.request
+    if not _METHOD.fullmatch(request.data.method):
+        raise Malformed("the method is not a token of at most 32 characters")
+    if _NO_TARGET.search(request.data.path):
+        raise Malformed("the request target has a space or a control character")
+    versions = ("HTTP/2.0",) if flow.client_conn.alpn == b"h2" else ("HTTP/1.1", "HTTP/1.0")
+    if request.http_version not in versions:
+        raise Malformed(f"{request.http_version} is not the version that is spoken here; send {versions[0]}")
 
 
 def _claims(record: ConnectionRecord, request: http.Request, policy: Policy) -> Claims:
@@ -151,7 +167,22 @@ def _bracketed(host: str) -> str:
 def _canonicalise(request: http.Request, host: str, port: int) -> None:
     """What is forwarded goes to the proven name, in origin-form, without what was meant for a proxy."""
     request.data.host, request.data.port = host, port
-    if request.http_version != "HTTP/2.0":
+    is_http2 = request.http_version == "HTTP/2.0"
+    if "host" not in request.headers and not (is_http2 and request.authority):
+        # Without one, an upstream of many names would choose by itself (HTTP/1.0, absolute-form, HTTP/2).
+        default = 443 if request.scheme == "https" else 80
+        authority = _bracketed(host) if port == default else f"{_bracketed(host)}:{port}"
+        if is_http2:
+            request.authority = authority
+        else:
+            request.headers.insert(0, "Host", authority)
+    elif not (said := request.headers.get("host", "")).isascii():
+        request.headers["host"] = str(parse_authority(said.strip()))  # as it was judged: U-labels are read in two ways
+    if not is_http2:
         request.authority = ""
     for name in ("proxy-connection", "proxy-authorization"):
         request.headers.pop(name, None)
+    if request.headers.get("upgrade", "websocket").strip().lower() != "websocket":
+        # RFC 9110, section 7.8: no other protocol is spoken behind an answer of 101, h2c least of all.
+        for name in ("upgrade", "http2-settings"):
+            request.headers.pop(name, None)

@@ -42,7 +42,8 @@ def _refuse_flow(addon: Guarding, flow: http.HTTPFlow) -> str:
     problem = Problem.of_failure(_FAILURE)
     flow.response = problem_response(flow, problem)
     flow.request.stream = True
-    connection_record = addon.ledger.connection(flow.client_conn.id)
+    flow.request.headers.pop("expect", None)  # no 100 Continue before a 503
+    connection_record = addon.ledger.of(flow.client_conn.id)
     if (request := connection_record.requests.get(flow.id)) is not None:
         addon.ledger.deny_request(connection_record, request, problem, None)
     return flow.client_conn.id
@@ -50,15 +51,15 @@ def _refuse_flow(addon: Guarding, flow: http.HTTPFlow) -> str:
 
 def _refuse_connect(addon: Guarding, flow: http.HTTPFlow) -> str:
     flow.response = problem_response(flow, Problem.of_failure(_FAILURE))
-    addon.ledger.deny_connection(addon.ledger.connection(flow.client_conn.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
+    addon.ledger.deny_connection(addon.ledger.of(flow.client_conn.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
     return flow.client_conn.id
 
 
 def _refuse_answer(addon: Guarding, flow: http.HTTPFlow) -> str:
-    connection_record = addon.ledger.connection(flow.client_conn.id)
+    connection_record = addon.ledger.of(flow.client_conn.id)
+    flow.kill()
     if (request := connection_record.requests.get(flow.id)) is not None:
         addon.ledger.fail_request(connection_record, request, _FAILURE)
-    flow.kill()
     return flow.client_conn.id
 
 
@@ -66,7 +67,7 @@ def _refuse_dial(addon: Guarding, data: server_hooks.ServerConnectionHookData) -
     data.server.error = _FAILURE.detail
     if data.server.address:
         host, port = data.server.address[:2]
-        addon.ledger.connection(data.client.id).failed(host, port, _FAILURE)
+        addon.ledger.of(data.client.id).failed(host, port, _FAILURE)
     return data.client.id
 
 
@@ -74,7 +75,7 @@ def _refuse_hello(addon: Guarding, data: tls.ClientHelloData) -> str:
     # tls_start_client refuses as well, since this error holds only while the request's host stays what it was.
     data.context.server.error = _FAILURE.detail
     data.establish_server_tls_first = data.ignore_connection = False
-    connection_record = addon.ledger.connection(data.context.client.id)
+    connection_record = addon.ledger.of(data.context.client.id)
     connection_record.refusal = Problem.of_failure(_FAILURE)
     connection_record.cleared.clear()
     return data.context.client.id
@@ -84,23 +85,23 @@ def _refuse_handshake(addon: Guarding, data: tls.TlsData) -> str:
     data.ssl_conn = None
     client = data.context.client
     if data.conn is client:
-        addon.ledger.deny_connection(addon.ledger.connection(client.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
+        addon.ledger.deny_connection(addon.ledger.of(client.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
     elif data.conn.address:  # type: ignore[attr-defined]
         host, port = data.conn.address[:2]  # type: ignore[attr-defined]
-        addon.ledger.connection(client.id).failed(host, port, _FAILURE)
+        addon.ledger.of(client.id).failed(host, port, _FAILURE)
     return client.id
 
 
 def _refuse_layer(addon: Guarding, data: layer.NextLayer) -> str:
     data.layer = Refuse(data.context)
     client = data.context.client
-    addon.ledger.deny_connection(addon.ledger.connection(client.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
+    addon.ledger.deny_connection(addon.ledger.of(client.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
     return client.id
 
 
 def _refuse_tcp(addon: Guarding, flow: tcp.TCPFlow) -> str:
     flow.server_conn.error = _FAILURE.detail
-    addon.ledger.deny_connection(addon.ledger.connection(flow.client_conn.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
+    addon.ledger.deny_connection(addon.ledger.of(flow.client_conn.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
     return flow.client_conn.id
 
 
@@ -135,6 +136,11 @@ def _guarded(hook: Callable[..., Any], name: str, refuse: Callable[[Any, Any], s
             connection_id = refuse(addon, data)
             request_id = data.id if isinstance(data, http.HTTPFlow) else None
             addon.ledger.internal_error(f"{type(addon).__name__}.{name}", error, connection_id, request_id)
+        except Exception:
+            _log.exception("%s.%s could not be refused as it should", type(addon).__name__, name)
+            # What was to be said couldn't be; that nothing goes through matters more.
+            if isinstance(data, http.HTTPFlow) and data.response is None and data.killable:
+                data.kill()
         finally:
             if name in _HALT:
                 raise exceptions.AddonHalt from None

@@ -2,8 +2,8 @@
 Everything private of mitmproxy that we change, in one place: `tests/test_internals.py` fails when a new one differs.
 
 Stock `HttpStream` can't answer a request while its body is still arriving: it buffers a refused upload whole, and ends
-an upstream's early answer only with the upload. And it answers for an unreachable upstream with a page of its own. All
-three are taught here.
+an upstream's early answer only with the upload. It answers for an unreachable upstream with a page of its own, and
+keeps what it has refused in memory. All of this is taught here.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,13 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
 
-from addons import connections, http1, idle, websocket
+from addons import connections, http1, http2, idle, websocket
 
 DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
 
 _stock_start_request_stream: Callable[[HttpStream], layer.CommandGenerator[None]] = HttpStream.start_request_stream
 _stock_send_response: Callable[[HttpStream, bool], layer.CommandGenerator[None]] = HttpStream.send_response
+_stock_check_invalid: Callable[[HttpStream, bool], layer.CommandGenerator[bool]] = HttpStream.check_invalid
 _stock_handle_protocol_error: Callable[[HttpStream, Any], layer.CommandGenerator[None]] = (
     HttpStream.handle_protocol_error
 )
@@ -42,9 +43,11 @@ def install() -> None:
     HttpStream.send_response = _send_response  # type: ignore[method-assign]
     HttpStream.handle_protocol_error = _handle_protocol_error  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
+    HttpStream.check_invalid = _check_invalid  # type: ignore[method-assign]
     # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
     MessageData.__post_init__ = _no_check  # type: ignore[method-assign]
     http1.install()
+    http2.install()
     connections.install()
     idle.install()
     websocket.install()
@@ -104,6 +107,7 @@ def _discard(self: HttpStream) -> Callable[[Any], layer.CommandGenerator[None]]:
                 if self.flow.request.is_http2:
                     too_much = ResponseProtocolError(self.stream_id, "refused", ErrorCode.CANCEL)
                     yield SendHttp(too_much, self.context.client)
+                    yield DropStream(self.stream_id)
                 else:
                     yield commands.CloseConnection(self.context.client)
         elif isinstance(event, RequestEndOfMessage):
@@ -166,4 +170,13 @@ def _make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     # What still comes of an upload is consumed and forgotten.
     self.client_state = self.server_state = self.state_errored
     self.state_wait_for_response_headers = self.state_errored
+    yield DropStream(self.stream_id)
     return False
+
+
+def _check_invalid(self: HttpStream, request: bool) -> layer.CommandGenerator[bool]:
+    """As stock, but an HTTP/2 stream that was refused isn't kept until its connection ends."""
+    invalid = yield from _stock_check_invalid(self, request)
+    if invalid:
+        yield DropStream(self.stream_id)
+    return invalid

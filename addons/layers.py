@@ -54,11 +54,20 @@ class InterceptTls(ClientTLSLayer):
     Stock, with three differences: an alert that comes after the handshake (as NSS and others send it) is told, not only
     logged; what can't become a ClientHello is refused at once, not collected; and the end is announced by
     close_notify (RFC 8446, section 6.1), without which clients take the response for truncated.
+
+    Args:
+        alert: Called with OpenSSL's words for an alert.
+        used: Called when the client has sent something inside of TLS, whether or not it becomes a request.
     """
 
-    def __init__(self, context: context.Context, alert: Callable[[str], None]) -> None:
+    def __init__(self, context: context.Context, alert: Callable[[str], None], used: Callable[[], None]) -> None:
         super().__init__(context)
-        self._alert = alert
+        self._alert, self._used = alert, used
+
+    def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and event.connection is self.conn:
+            self._used()
+        return super().event_to_child(event)
 
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:
         if not self.client_hello_parsed:

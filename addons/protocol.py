@@ -29,6 +29,7 @@ SILENT_SECONDS = 1.0  # after which a client that may want raw TCP, or is denied
 # shall read its 403, and where only the default allows raw TCP, since its TLS shall be opened.
 SLOW_SECONDS = 5.0
 CLIENT_FIRST = frozenset({80, 443})
+_SERVER_NAME = 0  # the extension's number (RFC 6066, section 3)
 HEAD_SECONDS = 60.0  # for the first request head or ClientHello to come whole
 
 
@@ -54,17 +55,15 @@ class Protocol:
             self._expect_speech(record)
 
     def http_connected(self, flow: http.HTTPFlow) -> None:
-        self._expect_speech(self.ledger.connection(flow.client_conn.id))
+        self._expect_speech(self.ledger.of(flow.client_conn.id))
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         if nextlayer.layer or isinstance(nextlayer.context.client.proxy_mode, mode_specs.DnsMode):
             return
         context, data = nextlayer.context, nextlayer.data_client()
-        record = self.ledger.connection(context.client.id)
+        record = self.ledger.of(context.client.id)
         inside_tls = isinstance(context.layers[-1], InterceptTls)
         explicit = isinstance(context.layers[-1], modes.HttpProxy)
-        if inside_tls and data:
-            record.used = True
         if inside_tls and context.client.alpn in (b"h2", b"http/1.1"):
             nextlayer.layer = layers.HttpLayer(context, HTTPMode.transparent)
             return
@@ -121,6 +120,8 @@ class Protocol:
         if record.protocol != "none" or record.tls_established or self.ledger.find(record.id) is not record:
             return
         detail = f"no whole request head and no ClientHello within {HEAD_SECONDS:.0f} s"
+        if record.cleared:  # by the ClientHello: the upstream's handshake comes before the client's
+            detail = f"{record.authority} has not completed its TLS handshake within {HEAD_SECONDS:.0f} s"
         self.ledger.deny_connection(record, Reason.TIMEOUT, detail)
         internals.end_connection(record.id, "timeout")
 
@@ -141,10 +142,12 @@ class Protocol:
                 decision = self._name(record)
                 context.server.address = (decision.host.name, decision.port)
                 passes = decision.verdict is Verdict.PASSTHROUGH
-            if hello is not None and passes and self._same_name(record, hello.sni):
+            if hello is not None and passes and _has_one_reading(hello) and self._same_name(record, hello.sni):
                 return self._splice(context, record, self._name(record), "passthrough")
         server_tls = ServerTLSLayer(context)
-        server_tls.child_layer = InterceptTls(context, lambda words: setattr(record, "alert", words))
+        server_tls.child_layer = InterceptTls(
+            context, lambda words: setattr(record, "alert", words), lambda: setattr(record, "used", True)
+        )
         return server_tls
 
     def _same_name(self, record: ConnectionRecord, sni: str | None) -> bool:
@@ -166,7 +169,7 @@ class Protocol:
         return Splice(context, count, lambda: self.ledger.close_connection(record))
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        record = self.ledger.connection(data.context.client.id)
+        record = self.ledger.of(data.context.client.id)
         record.sni = _host_of(data.client_hello.sni)
         data.establish_server_tls_first = False
         if record.authority is None or record.authority.port is None or record.refusal is not None:
@@ -207,11 +210,17 @@ class CanaryWatch:
         if nextlayer.layer or nonce is None or isinstance(context.layers[-1], InterceptTls):
             return
         if self._canaries.arrive(nonce):
-            record = self.ledger.connection(context.client.id)
+            record = self.ledger.of(context.client.id)
             noted = Failure(Reason.NOT_HTTP, f"a canary of the fence check to {record.authority}: held")
             record.authority = record.name = None  # the summary's hosts are those that the workload has asked for
             self.ledger.close_connection(record, noted)
             nextlayer.layer = Refuse(context)
+
+
+def _has_one_reading(hello: tls.ClientHello) -> bool:
+    """Whether every server takes the same name from its SNI: there is none, or one that is a host's."""
+    names = sum(number == _SERVER_NAME for number, _ in hello.extensions)
+    return names == 0 or (names == 1 and _host_of(hello.sni) is not None)
 
 
 def _host_of(sni: str | None) -> Host | None:

@@ -7,6 +7,7 @@ from mitmproxy.proxy import mode_specs
 
 from addons.http1 import plain
 from addons.responses import problem_response
+from sidecar.events.text import printable
 from sidecar.handshakes import diagnose_client
 from sidecar.ledger import Ledger, RequestRecord
 from sidecar.problem import Failure, Problem
@@ -29,18 +30,18 @@ class Recorder:
         self.ledger.disconnect(client.id, tls_version=client.tls_version)
 
     def tls_established_client(self, data: tls.TlsData) -> None:
-        self.ledger.connection(data.context.client.id).tls_established = True
+        self.ledger.of(data.context.client.id).tls_established = True
 
     def tls_failed_client(self, data: tls.TlsData) -> None:
-        record = self.ledger.connection(data.context.client.id)
+        record = self.ledger.of(data.context.client.id)
         # A connection object is made when the ClientHello is whole, and answers it at once.
-        diagnosis = diagnose_client(data.conn.error or "", answered=data.ssl_conn is not None)
+        diagnosis = diagnose_client(data.conn.error or "", answered=data.ssl_conn is not None and not record.left_early)
         # Chosen by the ServerHello, which may have been sent; without one it's the highest that OpenSSL would speak.
         version = data.ssl_conn.get_protocol_version_name() if data.ssl_conn else None
         self.ledger.handshake_failed(record, diagnosis, tls_version=version)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         request = flow.request
         self.ledger.open_request(
             record,
@@ -49,15 +50,15 @@ class Recorder:
                 host=request.host,
                 port=request.port,
                 scheme=request.scheme,
-                method=request.method,
-                path=request.path.partition("?")[0],
+                method=printable(request.method),
+                path=printable(request.path.partition("?")[0]),
                 http_version=request.http_version,
                 opened=time.monotonic(),
             ),
         )
 
     def response(self, flow: http.HTTPFlow) -> None:
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         request = record.requests.get(flow.id)
         if request is None or flow.response is None:
             return  # denied: recorded when it was
@@ -67,12 +68,12 @@ class Recorder:
         self.ledger.close_request(record, request, flow.response.status_code)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         if (request := record.requests.get(flow.id)) is not None:
             self.ledger.close_request(record, request, 101)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        record = self.ledger.connection(flow.client_conn.id)
+        record = self.ledger.of(flow.client_conn.id)
         request = record.requests.get(flow.id)
         if request is None or flow.error is None:
             return

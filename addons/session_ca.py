@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from mitmproxy import tls
+from mitmproxy import connection, tls
 from OpenSSL import SSL
 
 from addons.guard import fails_closed
@@ -45,15 +45,16 @@ class SessionCaAddon:
         self._of: LeafMinter | None = None
 
     def tls_start_client(self, tls_start: tls.TlsData) -> None:
-        record = self.ledger.connection(tls_start.context.client.id)
+        record = self.ledger.of(tls_start.context.client.id)
+        record.left_early = not tls_start.context.client.state & connection.ConnectionState.CAN_READ
         host = _sni(tls_start) or (record.authority.host if record.authority else None)
         if host is None:
             raise HostError("neither SNI nor a connection name to make a leaf for")
-        connection = SSL.Connection(self._context(host))
+        answering = SSL.Connection(self._context(host))
         # What the upstream has chosen, so that both sides speak one protocol; None if it wasn't asked.
-        connection.set_app_data(tls_start.context.server.alpn)
-        connection.set_accept_state()
-        tls_start.ssl_conn = connection
+        answering.set_app_data(tls_start.context.server.alpn)
+        answering.set_accept_state()
+        tls_start.ssl_conn = answering
 
     def _context(self, host: Host) -> SSL.Context:
         minter, now = self._minter(), self._now()
@@ -92,8 +93,8 @@ def _sni(tls_start: tls.TlsData) -> Host | None:
         return None
 
 
-def _choose_alpn(connection: SSL.Connection, offers: list[bytes]) -> bytes | Any:
-    upstream: bytes | None = connection.get_app_data()
+def _choose_alpn(answering: SSL.Connection, offers: list[bytes]) -> bytes | Any:
+    upstream: bytes | None = answering.get_app_data()
     if upstream is None:  # not dialled: a denied name, which is answered here
         accepted: tuple[bytes, ...] = (b"h2", b"http/1.1")
     else:

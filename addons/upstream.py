@@ -171,7 +171,7 @@ class Upstream:
             data.server.error = "only TCP is dialled"
             return
         host, port = data.server.address[:2]
-        record = self.ledger.connection(data.client.id)
+        record = self.ledger.of(data.client.id)
         if (host, port) not in record.cleared:
             raise Refused(f"{host}:{port} was not judged")
         target, by_rule = parse_host(host), record.cleared[host, port]
@@ -230,14 +230,14 @@ class Upstream:
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:
         keep_alive(internals.socket_of(data.client.id, data.server))
         if data.server.address and data.server.peername:
-            record = self.ledger.connection(data.client.id)
+            record = self.ledger.of(data.client.id)
             host, port = data.server.address[:2]
             record.failures.pop((host, port), None)
             record.upstream_address = str(Authority(parse_host(data.server.peername[0]), data.server.peername[1]))
 
     def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
         if data.server.address:
-            record = self.ledger.connection(data.client.id)
+            record = self.ledger.of(data.client.id)
             host, port = data.server.address[:2]
             if (host, port) not in record.failures:
                 detail = f"{host} port {port} can't be reached: {data.server.error}"
@@ -267,7 +267,9 @@ class Upstream:
         server = tls_failed.conn
         assert isinstance(server, connection.Server) and server.address
         host, port = server.address[:2]
-        record = self.ledger.connection(tls_failed.context.client.id)
+        record = self.ledger.find(tls_failed.context.client.id)
+        if record is None:
+            return  # the client has gone, and this is the end of what was begun for it
         words = server.error or ""
         if tls_failed.ssl_conn is not None and (ours := tls_failed.ssl_conn.get_app_data().objection) is not None:
             words = f"Certificate verify failed: {ours}"  # OpenSSL's own words are "ok": it had no objection

@@ -1,5 +1,6 @@
 """Files as they must be on disk: whole or not at all, in the right mode, never through somebody's symbolic link."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -27,7 +28,11 @@ def write_file(path: Path, data: bytes, mode: int) -> None:
         CannotWrite: The file system refuses.
     """
     with _explained(path):
-        _stage(path, data, mode)
+        try:
+            _stage(path, data, mode)
+        except OSError:
+            discard_staged(path)  # half a file would go on to fill the disk
+            raise
         _commit(path)
 
 
@@ -170,4 +175,6 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         where = e.filename or path
-        raise CannotWrite(f"{where}: {e.strerror}; name a folder that this user may write to, or mount one") from e
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room there, or name" if full else "name a folder that this user may write to, or mount"
+        raise CannotWrite(f"{where}: {e.strerror}; {advice} {'another folder' if full else 'one'}") from e

@@ -63,6 +63,18 @@ def harden() -> None:
         _prctl(_PR_SET_DUMPABLE, 0)
 
 
+def conceal() -> None:
+    """The part of `harden` that a child doesn't inherit: it can't read this process's memory, nor have it dumped."""
+    if sys.platform == "linux":
+        _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def allow_descriptors() -> None:
+    """As many descriptors as may be had: each connection takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def refuse_root(*, transparent: bool, allow_root: bool, user: User | None) -> None:
     """
     Root is no user that the fence could tell from the workload's root.

@@ -77,6 +77,7 @@ class ConnectionRecord:
     spliced: Decision | None = None  # what allowed it to be forwarded unopened
     revoked: Failure | None = None  # why it is about to be ended, by a policy that came after it
     tls_established: bool = False
+    left_early: bool = False  # before its ClientHello was answered: the upstream is dialled first
     alert: str | None = None  # received after the handshake: OpenSSL's words
     used: bool = False  # a byte has come inside of TLS
     closed: bool = False
@@ -132,6 +133,15 @@ class Ledger:
         """The record of a client connection that is still there."""
         return self._connections.get(connection_id)
 
+    def of(self, connection_id: str) -> ConnectionRecord:
+        """
+        The record of a client connection that is there, or of one that has gone: closed, and kept by nobody.
+
+        What was under way for a client when it left (a dial, a handshake) ends after it; that opens nothing anew.
+        """
+        found = self._connections.get(connection_id)
+        return found or ConnectionRecord(id=connection_id, opened=time.monotonic(), closed=True)
+
     def connections(self) -> list[ConnectionRecord]:
         return list(self._connections.values())
 
@@ -140,7 +150,7 @@ class Ledger:
         return sum(len(c.requests) for c in self._connections.values())
 
     def connection(self, connection_id: str) -> ConnectionRecord:
-        """The record of a client connection; made when first asked for."""
+        """The record of a client connection that begins; made when first asked for."""
         record = self._connections.get(connection_id)
         if record is None:
             record = ConnectionRecord(id=connection_id, opened=time.monotonic())
@@ -339,12 +349,8 @@ class Ledger:
         connection = self._connections.pop(connection_id, None)
         if connection is None:
             return
-        for request in list(connection.requests.values()):
-            gone = Failure(Reason.CLIENT_DISCONNECTED, "the workload closed the connection")
-            if request.allowed:
-                self.fail_request(connection, request, gone)
-            else:
-                self.deny_request(connection, request, Problem.of_failure(gone, status=499), None)
+        gone = Failure(Reason.CLIENT_DISCONNECTED, "the workload closed the connection")
+        self._end_requests(connection, gone, status=499)
         unused = connection.tls_established and not connection.used and connection.protocol == "none"
         if unused and connection.revoked is None:
             self.handshake_failed(connection, established_but_unused(connection.alert), tls_version=tls_version)
@@ -354,6 +360,19 @@ class Ledger:
         if failure is not None and failure.is_denial and connection.revoked is None:
             self.deny_connection(connection, failure.reason, failure.detail)
         self.close_connection(connection, failure)
+
+    def shut_down(self) -> None:
+        """The sidecar stops: what is still open isn't the workload's doing."""
+        stopped = Failure(Reason.SHUTDOWN, "the sidecar was stopped")
+        for connection in self.connections():
+            self._end_requests(connection, stopped, status=503)
+
+    def _end_requests(self, connection: ConnectionRecord, why: Failure, *, status: int) -> None:
+        for request in list(connection.requests.values()):
+            if request.allowed:
+                self.fail_request(connection, request, why)
+            else:
+                self.deny_request(connection, request, Problem.of_failure(why, status=status), None)
 
 
 def _request(request: RequestRecord) -> dict[str, Any]:

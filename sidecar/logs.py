@@ -5,8 +5,16 @@ import sys
 
 import structlog
 
-# mitmproxy logs each connection and each refusal at these levels; our events say it better.
-_CHATTY = ("mitmproxy.proxy.server", "mitmproxy.addons.proxyserver", "mitmproxy.proxy.mode_servers", "hpack", "asyncio")
+# mitmproxy logs each connection and each refusal at these levels; our events say it better. watchfiles logs each
+# change in the policy's folder, a log file's own lines included.
+_CHATTY = (
+    "watchfiles.main",
+    "mitmproxy.proxy.server",
+    "mitmproxy.addons.proxyserver",
+    "mitmproxy.proxy.mode_servers",
+    "hpack",
+    "asyncio",
+)
 
 
 def configure(level: str = "warning", *, json: bool = False) -> None:

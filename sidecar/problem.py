@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from sidecar.events.text import dumps
 from sidecar.policy import Decision, Verdict
 from sidecar.reasons import Reason
 
@@ -74,19 +73,25 @@ class Problem:
         return cls(status or _STATUS.get(failure.reason, 502), failure.reason, failure.detail)
 
     def body(self, **context: Any) -> bytes:
-        """The JSON document; *context* is what the request was: method, URL, its id in the events."""
-        return orjson.dumps(
-            {
-                "type": f"urn:egress-sidecar:{self.reason}",
-                "title": "Refused by the egress sidecar"
-                if self.status < 500
-                else "Not completed by the egress sidecar",
-                "status": self.status,
-                "reason": self.reason,
-                "detail": self.detail,
-                "rule": self.rule,
-                "hint": _HINTS.get(self.reason, ""),
-                **context,
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
+        """
+        The JSON document; *context* is what the request was: method, URL, its id in the events.
+
+        Texts are cut off and made valid UTF-8, as they are in the events: they hold what the client has sent.
+        """
+        return (
+            dumps(
+                {
+                    "type": f"urn:egress-sidecar:{self.reason}",
+                    "title": "Refused by the egress sidecar"
+                    if self.status < 500
+                    else "Not completed by the egress sidecar",
+                    "status": self.status,
+                    "reason": self.reason,
+                    "detail": self.detail,
+                    "rule": self.rule,
+                    "hint": _HINTS.get(self.reason, ""),
+                    **context,
+                }
+            )
+            + b"\n"
         )

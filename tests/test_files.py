@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import threading
@@ -185,3 +186,17 @@ def die_at_rename(patch: pytest.MonkeyPatch, target: Path) -> None:
 
 def no_space(descriptor: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_file_that_doesnt_fit_leaves_nothing_and_the_advice_is_to_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(files.CannotWrite, match="make room there"):
+        files.write_file(tmp_path / "bundle.pem", b"x", files.PUBLIC)
+
+    assert list(tmp_path.iterdir()) == []

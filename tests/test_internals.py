@@ -9,7 +9,7 @@ from mitmproxy import version
 from mitmproxy.proxy import layer, server
 from mitmproxy.proxy.layers import http, tcp, tls, websocket
 
-from addons import connections, http1, idle, internals
+from addons import connections, http1, http2, idle, internals
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
 KNOWN = {
@@ -23,11 +23,14 @@ KNOWN = {
     "ClientTLSLayer.receive_handshake_data": (tls.ClientTLSLayer.receive_handshake_data, "a0ee021f92f6d0ff"),
     "ConnectionHandler.handle_connection": (connections._stock_handle_connection, "95c3f93e9824e527"),
     "ConnectionHandler.on_timeout": (idle._stock_on_timeout, "0d1e6b0aa6e41173"),
+    "Http2Connection._handle_event": (http2._stock_handle_event, "a7f4a7a71d31074b"),
+    "ConnectionHandler.drain_writers": (http2._stock_drain_writers, "6b57434604561e3e"),
     "Http1Connection._handle_event": (http1._stock_handle_event, "2ac8db3e43ae743f"),
     "Http1Client.read_headers": (http1._stock_read_headers, "415454c5fa8b5981"),
     "HttpStream.start_request_stream": (internals._stock_start_request_stream, "46f03368a2a54362"),
     "ConnectionHandler.server_event": (server.ConnectionHandler.server_event, "a2b42657ebe8bf6d"),
     "HttpStream.handle_protocol_error": (internals._stock_handle_protocol_error, "59fc3b2eeeabf63a"),
+    "HttpStream.check_invalid": (internals._stock_check_invalid, "ef0a126eef45d903"),
     "HttpStream.check_killed": (http.HttpStream.check_killed, "368cad352d1e82b6"),
     "HttpLayer._handle_event": (http.HttpLayer._handle_event, "6ba31883cc7a06b3"),
     "HttpLayer.event_to_child": (http.HttpLayer.event_to_child, "1095f6e1581d1780"),

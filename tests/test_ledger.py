@@ -162,3 +162,14 @@ def test_an_address_rule_clears_its_own_networks_and_a_default_none() -> None:
 
     record.clear(judge_request(by_default, address, 443, "GET", "/"))
     assert record.cleared["10.1.2.3", 443] == ()
+
+
+def test_what_a_stop_ends_is_not_put_down_to_the_workload() -> None:
+    scene = Scene()
+    scene.request()
+
+    scene.ledger.shut_down()
+    scene.ledger.disconnect("c1")
+
+    ends = [event for event in scene.events if event.name in CLOSING]
+    assert [(event.name, event.reason) for event in ends] == [("request_denied", "shutdown")]  # type: ignore[attr-defined]

@@ -29,15 +29,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
 )
-app.command()(bootstrap)
-app.command()(run)
+app.command(short_help="Make the session CA and what the workload trusts.")(bootstrap)
+app.command(short_help="Run the proxy until SIGTERM.")(run)
 app.command(
     name="exec",
+    short_help="Run one command with a sidecar of its own.",
+    options_metavar="[OPTIONS] --",
     # Options of the command are its own: everything after -- goes to it untouched.
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )(exec_)
-app.command()(netfilter)
-app.command()(render)
+app.command(short_help="Let nothing leave but through the sidecar.")(netfilter)
+app.command(short_help="Print the Kubernetes manifests of one session.")(render)
 app.add_typer(fence.app, name="fence")
 app.add_typer(inject.app, name="inject")
 app.add_typer(policy.app, name="policy")
@@ -53,7 +55,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    _asked: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     if isinstance(context.command, TyperGroup):
         for warning in unknown_variables(os.environ, context.command):
@@ -63,7 +65,7 @@ def _root(
 def main() -> None:
     """Entry point: what the user can act on becomes one line on stderr and an exit code; anything else is our bug."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="sidecar", standalone_mode=False)
     except typer.TyperException as e:
         text = e.format_message()
         # Without a subcommand, the message is the help.

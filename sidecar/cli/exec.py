@@ -12,7 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from sidecar import logs
+from sidecar import hardening, logs
 from sidecar.cli.options import (
     DrainSeconds,
     EventLevel,
@@ -24,6 +24,7 @@ from sidecar.cli.options import (
     UpstreamCa,
     UpstreamProxyCredentials,
     UpstreamProxyUrl,
+    words,
 )
 from sidecar.cli.tables import summary_table
 from sidecar.enforce.fence import NO_PROXY, Fence
@@ -40,7 +41,7 @@ _ENFORCED = "sidecar: the command's network has no way out but the sidecar (even
 
 
 def exec_(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND [ARGUMENT]…", help="What to run, after --.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, with its arguments.")],
     policy: PolicyFile = Path("policy.yaml"),
     enforce: Annotated[
         bool,
@@ -72,6 +73,7 @@ def exec_(
     proxy and trust variables, so it must be one that honours them: others aren't held, unless by --enforce.
     """
     logs.configure(log_level)
+    hardening.conceal()  # the CA's key will be in this process's memory
     loaded = load_policy(policy)
     with ExitStack() as stack:
         fence = stack.enter_context(Fence.build((_LOOPBACK, 0))) if enforce else None  # before there are secrets
@@ -83,7 +85,7 @@ def exec_(
         from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
         from sidecar.trust.bundle import trust_files
 
-        pinned = parse_resolve(resolve or ())
+        pinned = parse_resolve(words(resolve))
         through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
         root_files(upstream_ca)  # wrong input is told before the events file is made
         name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"

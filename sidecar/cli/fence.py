@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.cli.options import parse_listen
+from sidecar.cli.options import parse_listen, words
 from sidecar.errors import Exit, SidecarError
 from sidecar.fence.check import check as run_check
 from sidecar.fence.plan import NAME
@@ -85,8 +85,8 @@ def check(
     Run it in the workload's network namespace, as the workload's user or another that isn't the sidecar's. It needs
     the control socket and no capability.
     """
-    allowed = [_destination(text) for text in expect_allowed or ()]
-    name = parse_host(denied_name).name
+    allowed = [_destination(text) for text in words(expect_allowed)]
+    name = _name(denied_name)
     report = asyncio.run(run_check(control_socket, name=name, allowed=allowed, wait_seconds=wait_seconds))
     if as_json:
         typer.echo(as_object(report))
@@ -124,6 +124,13 @@ def as_table(report: Report) -> Table:
 
 def _names(results: tuple[Result, ...]) -> str:
     return ", ".join(result.canary for result in results)
+
+
+def _name(text: str) -> str:
+    try:
+        return parse_host(text).name
+    except HostError as e:
+        raise SidecarError(f"--denied-name: {e}; write one such as {NAME!r}") from None
 
 
 def _destination(text: str) -> Authority:

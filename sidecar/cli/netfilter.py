@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sidecar.addresses import IPNetwork
+from sidecar.cli.options import words
 from sidecar.errors import Exit
 from sidecar.netfilter.apply import apply, check, missing_routes, remove
 from sidecar.netfilter.ruleset import (
@@ -25,23 +26,38 @@ def netfilter(
     check_: Annotated[bool, typer.Option("--check", help="Say whether the rules are in force: exit 0 or 1.")] = False,
     remove_: Annotated[bool, typer.Option("--remove", help="Take the rules away.")] = False,
     sidecar_uid: Annotated[
-        int, typer.Option(envvar="EGRESS_SIDECAR_UID", help="The user whose packets pass.")
+        int, typer.Option(envvar="EGRESS_SIDECAR_UID", metavar="UID", help="The user whose packets pass.")
     ] = SIDECAR_UID,
     transparent_port: Annotated[
-        int, typer.Option(envvar="EGRESS_TRANSPARENT_PORT", help="Where redirected TCP goes.")
+        int,
+        typer.Option(
+            envvar="EGRESS_TRANSPARENT_PORT", min=1, max=65535, metavar="PORT", help="Where redirected TCP goes."
+        ),
     ] = TRANSPARENT_PORT,
-    dns_port: Annotated[int, typer.Option(envvar="EGRESS_DNS_PORT", help="Where port 53 goes.")] = DNS_PORT,
+    dns_port: Annotated[
+        int, typer.Option(envvar="EGRESS_DNS_PORT", min=1, max=65535, metavar="PORT", help="Where port 53 goes.")
+    ] = DNS_PORT,
     control_port: Annotated[
-        list[int] | None,
-        typer.Option(envvar="EGRESS_CONTROL_PORT", help="A loopback port kept from the workload; repeatable."),
+        list[str] | None,
+        typer.Option(
+            envvar="EGRESS_CONTROL_PORT",
+            metavar="PORT",
+            help=f"A loopback port kept from the workload; repeatable. Default: {CONTROL_PORTS[0]}.",
+        ),
     ] = None,
     exclude_cidr: Annotated[
         list[str] | None,
-        typer.Option(envvar="EGRESS_EXCLUDE_CIDR", help="A network to exempt, but for port 53; repeatable."),
+        typer.Option(
+            envvar="EGRESS_EXCLUDE_CIDR", metavar="CIDR", help="A network to exempt, but for port 53; repeatable."
+        ),
     ] = None,
     exclude_port: Annotated[
         list[str] | None,
-        typer.Option(envvar="EGRESS_EXCLUDE_PORT", help="A destination port to exempt, TCP and UDP; repeatable."),
+        typer.Option(
+            envvar="EGRESS_EXCLUDE_PORT",
+            metavar="PORT",
+            help="A destination port to exempt, TCP and UDP; repeatable.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
 ) -> None:
@@ -52,9 +68,9 @@ def netfilter(
         sidecar_uid=sidecar_uid,
         transparent_port=transparent_port,
         dns_port=dns_port,
-        control_ports=tuple(control_port) if control_port else CONTROL_PORTS,
-        exclude_cidrs=tuple(_network(word) for word in _words(exclude_cidr)),
-        exclude_ports=tuple(_port(word) for word in _words(exclude_port)),
+        control_ports=tuple(_port("--control-port", word) for word in words(control_port)) or CONTROL_PORTS,
+        exclude_cidrs=tuple(_network(word) for word in words(exclude_cidr)),
+        exclude_ports=tuple(_port("--exclude-port", word) for word in words(exclude_port)),
     )
     if dry_run:
         commands = [["ip", *arguments] for arguments in routes(**missing_routes())]
@@ -73,11 +89,6 @@ def netfilter(
         _answer({"applied": True}, f"in force: all but UID {sidecar_uid} goes through the sidecar", as_json)
 
 
-def _words(values: list[str] | None) -> list[str]:
-    """Values of a repeatable option; commas separate as well, as they do in manifests."""
-    return [word for value in values or [] for word in value.replace(",", " ").split()]
-
-
 def _network(text: str) -> IPNetwork:
     try:
         return ip_network(text)
@@ -85,9 +96,9 @@ def _network(text: str) -> IPNetwork:
         raise RulesetError(f"--exclude-cidr {text}: {e}; write a network such as 10.20.0.0/16") from None
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise RulesetError(f"--exclude-port {text}: not a port; write one from 1 to 65535")
+def _port(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise RulesetError(f"{option} {text}: not a port; write one from 1 to 65535")
     return int(text)
 
 

@@ -1,6 +1,7 @@
 """Options that several subcommands share, each a flag and an ``EGRESS_*`` variable."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,8 @@ Resolve = Annotated[
     typer.Option(
         envvar="EGRESS_RESOLVE",
         metavar="NAME:ADDRESS",
-        help="Take this address for that name, as curl does; NAME:PORT:ADDRESS, too. May be repeated.",
+        help="Take this address for that name, as curl does; NAME:PORT:ADDRESS, too. Several: repeat it, or separate "
+        "them by commas or spaces.",
     ),
 ]
 UpstreamProxyUrl = Annotated[
@@ -69,10 +71,22 @@ OwnLogLevel = Annotated[
     LogLevel, typer.Option("--log-level", envvar="EGRESS_LOG_LEVEL", help="Level of the sidecar's own log, on stderr.")
 ]
 DrainSeconds = Annotated[
-    float, typer.Option(envvar="EGRESS_DRAIN_SECONDS", min=0, help="At a stop, wait so long for requests in flight.")
+    float,
+    typer.Option(
+        envvar="EGRESS_DRAIN_SECONDS",
+        min=0,
+        metavar="SECONDS",
+        help="At a stop, wait so long for requests in flight. A second signal ends it at once.",
+    ),
 ]
 IdleSeconds = Annotated[
-    int, typer.Option(envvar="EGRESS_IDLE_SECONDS", min=1, help="End a connection on which nothing moves for so long.")
+    int,
+    typer.Option(
+        envvar="EGRESS_IDLE_SECONDS",
+        min=1,
+        metavar="SECONDS",
+        help="End a connection on which nothing moves for so long.",
+    ),
 ]
 
 Transparent = Annotated[
@@ -84,17 +98,28 @@ Transparent = Annotated[
     ),
 ]
 TransparentPort = Annotated[
-    int, typer.Option(envvar="EGRESS_TRANSPARENT_PORT", min=1, max=65535, help="Where redirected TCP arrives.")
+    int,
+    typer.Option(
+        envvar="EGRESS_TRANSPARENT_PORT", min=1, max=65535, metavar="PORT", help="Where redirected TCP arrives."
+    ),
 ]
-DnsPort = Annotated[int, typer.Option(envvar="EGRESS_DNS_PORT", min=1, max=65535, help="Where redirected DNS arrives.")]
+DnsPort = Annotated[
+    int, typer.Option(envvar="EGRESS_DNS_PORT", min=1, max=65535, metavar="PORT", help="Where redirected DNS arrives.")
+]
 DnsUpstream = Annotated[
     list[str] | None,
     typer.Option(
         envvar="EGRESS_DNS_UPSTREAM",
         metavar="ADDRESS[:PORT]",
-        help="Resolver to ask where the policy says `dns: real`. May be repeated. Default: those of /etc/resolv.conf.",
+        help="Resolver to ask where the policy says `dns: real`. Several: repeat it, or separate them by commas or "
+        "spaces. Default: those of /etc/resolv.conf.",
     ),
 ]
+
+
+def words(values: Iterable[str] | None) -> list[str]:
+    """Values of an option that may be repeated; commas and spaces separate as well, as they do in manifests."""
+    return [word for value in values or () for word in value.replace(",", " ").split()]
 
 
 def parse_server(text: str) -> tuple[IPAddress, int]:
@@ -115,7 +140,10 @@ def parse_server(text: str) -> tuple[IPAddress, int]:
 def parse_listen(text: str) -> tuple[IPAddress, int]:
     """``ADDRESS:PORT``, an IPv6 address in brackets; port 0 lets the system choose."""
     found = re.fullmatch(r"(\[[^\]]*\]|[^:]*):([0-9]{1,5})", text)
-    address = parse_host("127.0.0.1" if found[1] == "localhost" else found[1]).address if found else None
+    try:
+        address = parse_host("127.0.0.1" if found[1] == "localhost" else found[1]).address if found else None
+    except SidecarError:
+        address = None
     if found is None or address is None or int(found[2]) > 65535:
         raise SidecarError(f"--listen {text!r} isn't ADDRESS:PORT; write '127.0.0.1:14101'")
     return address, int(found[2])

@@ -31,7 +31,9 @@ from sidecar.cli.options import (
     UpstreamProxyUrl,
     parse_listen,
     parse_server,
+    words,
 )
+from sidecar.cli.usage import refuse_without
 from sidecar.control.readiness import FenceMode
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.names.upstream import Server
@@ -39,14 +41,17 @@ from sidecar.netfilter.ruleset import CONTROL_PORTS, DNS_PORT, TRANSPARENT_PORT
 from sidecar.policy import load_policy
 from sidecar.secrets import load_ca
 
+_WITH_TRANSPARENT = ("transparent_port", "dns_port", "dns_upstream", "control_port", "allow_root")
+
 
 def run(
+    context: typer.Context,
     policy: PolicyFile = Path("/etc/egress/policy.yaml"),
     ca_dir: Annotated[
         Path, typer.Option(envvar="EGRESS_CA_DIR", metavar="DIR", help="The session CA: ca.pem and ca-key.pem.")
     ] = Path("/etc/egress/ca"),
     listen: Annotated[
-        str, typer.Option(envvar="EGRESS_LISTEN", metavar="HOST:PORT", help="Where the explicit HTTP proxy listens.")
+        str, typer.Option(envvar="EGRESS_LISTEN", metavar="ADDRESS:PORT", help="Where the explicit HTTP proxy listens.")
     ] = "127.0.0.1:14101",
     upstream_ca: UpstreamCa = None,
     resolve: Resolve = None,
@@ -81,8 +86,9 @@ def run(
         str | None,
         typer.Option(
             envvar="EGRESS_HEALTH_LISTEN",
-            metavar="HOST:PORT",
-            help="Where /startupz, /livez and /readyz are served; none turns them off. Default: 127.0.0.1:14120.",
+            metavar="ADDRESS:PORT",
+            help="Where /startupz, /livez, /readyz and /metrics are served; none turns them off. "
+            "Default: 127.0.0.1:14120.",
         ),
     ] = None,
     control_socket: Annotated[
@@ -95,7 +101,11 @@ def run(
     control_port: Annotated[
         int,
         typer.Option(
-            envvar="EGRESS_CONTROL_PORT", min=1, max=65535, help="With --transparent: a loopback port held for itself."
+            envvar="EGRESS_CONTROL_PORT",
+            min=1,
+            max=65535,
+            metavar="PORT",
+            help="With --transparent and --control-socket: a loopback port held for itself.",
         ),
     ] = CONTROL_PORTS[0],
     user: Annotated[
@@ -110,8 +120,13 @@ def run(
 ) -> None:
     """Run the sidecar as an explicit HTTP proxy, and with --transparent for redirected traffic, until SIGTERM."""
     # mitmproxy is imported late: --help and every error in the input come at once.
+    if not transparent:
+        refuse_without("--transparent", context, _WITH_TRANSPARENT)
+    if control_socket is None:
+        refuse_without("--control-socket", context, ("control_socket_mode", "control_port"))
     logs.configure(log_level)
     hardening.harden()
+    hardening.allow_descriptors()
     # A judged name is looked up as it is before any search list makes another of it (resolv.conf(5)).
     os.environ.setdefault("RES_OPTIONS", "ndots:1")
     become = hardening.parse_user(user) if user is not None else None
@@ -129,7 +144,7 @@ def run(
     from sidecar.runtime.reload import reloading
     from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
 
-    pinned = parse_resolve(resolve or ())
+    pinned = parse_resolve(words(resolve))
     through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
     root_files(upstream_ca)  # wrong input is told before the events file is made
     listener = bind(address, port)
@@ -149,8 +164,8 @@ def run(
     if transparent:
         from sidecar.runtime import transparent as redirect
 
-        redirected_to = [bind(address, transparent_port) for address in redirect.loopback()]
-        servers = [Server(*parse_server(text)) for text in dns_upstream or ()]
+        redirected_to = [bind(address, transparent_port, "--transparent-port") for address in redirect.loopback()]
+        servers = [Server(*parse_server(text)) for text in words(dns_upstream)]
         modes += [redirected(*redirected_to), *redirect.dns_modes(dns_port)]
         listen_on += [address_of(socket) for socket in redirected_to]
         more_addons = redirect.addons_for_names(running, redirect.names_from_system(servers))
@@ -162,7 +177,7 @@ def run(
             control=bind_control(control_socket, mode=control_socket_mode.bits, owner=owner)
             if control_socket is not None
             else None,
-            held=[bind(address, control_port) for address in redirect.loopback()]
+            held=[bind(address, control_port, "--control-port") for address in redirect.loopback()]
             if transparent and control_socket is not None
             else [],
         ),
@@ -174,10 +189,19 @@ def run(
         hardening.become(become)
     hardening.report_capabilities(transparent=transparent)
 
+    signals: list[int] = []  # the first ends the session, the second the wait for requests in flight
+
     async def until_signalled() -> None:
         stop = asyncio.Event()
+
+        def signalled(number: int) -> None:
+            signals.append(number)
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, signalled, number)
+        if events is not None and sys.stderr.isatty():
+            print(f"sidecar: listening on {', '.join(listen_on)} (events: {events}); Ctrl-C ends it", file=sys.stderr)
         await stop.wait()
         control.stop()
 
@@ -190,8 +214,11 @@ def run(
                 more_addons=more_addons,
                 until=until_signalled,
                 drain_seconds=drain_seconds,
+                hurry=lambda: len(signals) > 1,
                 services=[reloading(policy, signals=(signal.SIGHUP,)), control.service],
             )
         )
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # who is impatient still gets the summary, the last event
         running.close()

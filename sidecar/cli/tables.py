@@ -26,4 +26,4 @@ def summary_table(summary: Summary) -> Group:
         f"{summary.connections_denied} denied · TLS handshakes failed: {summary.handshakes_failed} · "
         f"events dropped: {summary.events_dropped} · {summary.duration_ms / 1000:.1f} s"
     )
-    return Group(table, Text(total))
+    return Group(table if summary.hosts else Text("The session talked to no host", style="bold"), Text(total))

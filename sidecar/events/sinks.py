@@ -1,5 +1,6 @@
 """Where event lines go: a file or a stream, written by a thread of its own from a bounded queue."""
 
+import logging
 import os
 import threading
 from collections import deque
@@ -7,7 +8,10 @@ from pathlib import Path
 
 from sidecar.errors import CannotRun
 
+_log = logging.getLogger(__name__)
+
 QUEUE_LINES = 65_536
+QUEUE_BYTES = 64 << 20
 _CLOSE_SECONDS = 5.0
 
 
@@ -17,11 +21,12 @@ class StreamSink:
 
     Args:
         fd: Where to write; owned by the caller.
-        capacity: Lines that may wait. Beyond it `offer` says no.
+        capacity: Lines that may wait. Beyond it, or `QUEUE_BYTES`, `offer` says no.
     """
 
     def __init__(self, fd: int, *, capacity: int = QUEUE_LINES) -> None:
         self._fd, self._capacity = fd, capacity
+        self._bytes = 0  # of the lines that wait
         self._lines: deque[bytes] = deque()
         self._wake = threading.Condition()
         self._closing = False
@@ -33,7 +38,10 @@ class StreamSink:
         with self._wake:
             if self._broken or self._closing or len(self._lines) >= self._capacity:
                 return False
+            if self._bytes + len(line) > QUEUE_BYTES:
+                return False
             self._lines.append(line)
+            self._bytes += len(line)
             self._wake.notify()
         return True
 
@@ -51,11 +59,13 @@ class StreamSink:
                     self._wake.wait()
                 chunk = b"".join(self._lines)
                 self._lines.clear()
+                self._bytes = 0
                 if not chunk:
                     return
             try:
                 self._write(chunk)
-            except OSError:
+            except OSError as e:
+                _log.error("events can't be written any longer, and are dropped until a restart: %s", e.strerror)
                 with self._wake:
                     self._broken = True
                     self._lines.clear()
@@ -79,7 +89,9 @@ class FileSink(StreamSink):
         try:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
-            raise CannotRun(f"{path}: events can't be written there: {e.strerror}") from None
+            raise CannotRun(
+                f"{path}: events can't be written there: {e.strerror}; name a file that this user may write"
+            ) from None
         super().__init__(fd, capacity=capacity)
 
     def close(self) -> None:

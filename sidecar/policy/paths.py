@@ -25,6 +25,7 @@ _CUT = re.compile("[#?]|%00")
 _PARAMETERS = re.compile(";[^/]*")
 _EMPTY = re.compile("//+")
 _MAX_LENGTH = 4096
+_MAX_SLASHES = 256  # comparing with `**` takes time for each segment, of each reading, by each rule
 _MAX_STATES = 128  # what is odd in so many ways at once is refused, not understood
 _MAX_DECODING = 8  # rounds; no honest path is encoded more often
 
@@ -69,12 +70,14 @@ def readings(path: str) -> tuple[Reading, ...]:
             section 3.2.4) are read as ``/``, the server as a whole.
 
     Returns:
-        At least one; none for what isn't a path (an authority, a URL), is encoded more than eight times over, or
-        needs a second reading and is longer than 4096 characters, or is odd in too many ways at once.
+        At least one; none for what isn't a path (an authority, a URL), has more than 256 slashes, is encoded more than
+        eight times over, needs a second reading and is longer than 4096 characters, or is odd in too many ways at once.
     """
     path = path.partition("?")[0]
     if path in ("", "/", "*"):
         return (Reading(_AS_IS, ()),)
+    if path.count("/") > _MAX_SLASHES:
+        return ()
     if _PLAIN.match(path):
         return (Reading(_AS_IS, tuple(path.strip("/").split("/"))),)
     if not path.startswith("/") or len(path) > _MAX_LENGTH:

@@ -51,6 +51,7 @@ async def serve(
     listen: Sequence[str],
     until: Callable[[], Awaitable[None]],
     drain_seconds: float,
+    hurry: Callable[[], bool] = lambda: False,
     services: Sequence[Service] = (),
     more_addons: Sequence[object] = (),
 ) -> None:
@@ -63,6 +64,7 @@ async def serve(
         listen: The listeners' addresses, for the ``session_started`` event.
         until: Waits for whatever ends the session.
         drain_seconds: How long requests in flight may take to finish.
+        hurry: Says that they aren't to be waited for any longer.
         services: Run beside the proxy.
         more_addons: Stand in front of the session's own, as those of transparent mode do.
 
@@ -92,11 +94,14 @@ async def serve(
             await master.running()
             await stop
             await proxyserver.servers.update([])  # no new connections
-            await _until(lambda: not session.ledger.open_requests, drain_seconds)
+            began = time.monotonic()
+            await _until(lambda: not session.ledger.open_requests or hurry(), drain_seconds)
             if left := session.ledger.open_requests:
-                _log.warning("%d requests had not finished after %.1f s and were ended", left, drain_seconds)
+                waited = time.monotonic() - began
+                _log.warning("%d request(s) had not finished after %.1f s and were ended", left, waited)
     finally:
         stop.cancel()
+        session.ledger.shut_down()
         for connection_id in list(proxyserver.connections):
             engine.end_connection(str(connection_id), "the sidecar stops")
         await _until(lambda: not proxyserver.connections, _END_SECONDS)

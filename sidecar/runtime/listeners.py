@@ -19,21 +19,25 @@ from sidecar.runtime.handler import handler_for
 BACKLOG = 1024
 
 
-def bind(address: IPAddress, port: int) -> socket.socket:
+def bind(
+    address: IPAddress, port: int, option: str = "--listen", kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
     """
-    A bound, listening TCP socket; port 0 lets the system choose.
+    A bound socket, and a listening one if it is TCP's; port 0 lets the system choose. *option* is what asked for it.
 
     Raises:
         CannotRun: The port is taken or may not be bound here, or the host isn't an address of this machine.
     """
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, kind)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:  # two UDP sockets with this option would share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((str(address), port))
-        listener.listen(BACKLOG)
+        if kind == socket.SOCK_STREAM:
+            listener.listen(BACKLOG)
     except OSError as e:
         listener.close()
         why = {
@@ -41,7 +45,7 @@ def bind(address: IPAddress, port: int) -> socket.socket:
             errno.EACCES: "not permitted; choose a port above 1023",
             errno.EADDRNOTAVAIL: "this machine has no such address; listen on 127.0.0.1 or ::1",
         }.get(e.errno or 0, e.strerror or str(e))
-        raise CannotRun(f"--listen {address} port {port}: {why}") from None
+        raise CannotRun(f"{option} {address} port {port}: {why}") from None
     listener.setblocking(False)
     return listener
 

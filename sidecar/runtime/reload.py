@@ -32,9 +32,13 @@ class Reloader:
     Args:
         engine: Whose session's policy it is, and whose connections it may revoke.
         path: The policy file.
+
+    Attributes:
+        unread: What is in the file isn't known: the system refused to read it, the last time.
     """
 
     def __init__(self, engine: Engine, path: Path) -> None:
+        self.unread = False
         self._engine, self._path = engine, path
         self._one_at_a_time = asyncio.Lock()
         self._reported: tuple[str, ...] = ()  # problems of the last failure, which is told once
@@ -51,12 +55,14 @@ class Reloader:
             try:
                 policy, warnings = await asyncio.to_thread(_load, self._path)
             except PolicyError as e:
+                self.unread = isinstance(e.__cause__, OSError)
                 self._failed(tuple(str(e).splitlines()))
             except Exception as e:  # a defect in reading must not end the watching
+                self.unread = True
                 _log.exception("the policy could not be reloaded")
                 self._failed((f"{self._path}: can't be read: {type(e).__name__}",))
             else:
-                self._reported = ()
+                self._reported, self.unread = (), False
                 await self._put_in_force(policy, warnings)
 
     async def _put_in_force(self, policy: Policy, warnings: tuple[str, ...]) -> None:
@@ -147,7 +153,8 @@ class Watch:
 
     async def _look(self, *, anyway: bool = False) -> None:
         now = signature(self._path)
-        if anyway or now != self._seen:
+        # Unread: a workload that uses up the file descriptors must not keep a stricter policy from coming into force.
+        if anyway or now != self._seen or (self._reloader.unread and now is not None):
             self._seen = now
             await self._reloader.reload()
 

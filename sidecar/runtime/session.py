@@ -134,7 +134,7 @@ def parse_resolve(entries: Iterable[str]) -> dict[tuple[str, int | None], IPAddr
             if parts is None:
                 raise HostError(entry)
             name, address = parse_host(parts["name"]), parse_host(parts["address"])
-            if address.address is None or name.address is not None:
+            if address.address is None or name.address is not None or int(parts["port"] or 1) not in range(1, 65536):
                 raise HostError(entry)
         except HostError:
             text = f"--resolve {entry!r} isn't NAME:ADDRESS or NAME:PORT:ADDRESS; write 'example.com:192.0.2.1'"
@@ -165,4 +165,6 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as e:
-        raise SidecarError(f"{path}: can't be read: {e.strerror}") from None
+        raise SidecarError(
+            f"{path}: can't be read: {e.strerror}; give the path of a file that this user may read"
+        ) from None

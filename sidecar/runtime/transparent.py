@@ -35,7 +35,7 @@ from sidecar.names.upstream import Server, Upstream
 from sidecar.pki.session_ca import SessionCa
 from sidecar.reasons import Reason
 from sidecar.runtime.handler import handler_for
-from sidecar.runtime.listeners import BACKLOG, descriptors_of
+from sidecar.runtime.listeners import BACKLOG, bind, descriptors_of
 from sidecar.runtime.session import Session
 
 NAMES = 32_768  # of which synthetic addresses are kept, for the whole session
@@ -54,16 +54,24 @@ class NameSettings:
 
 def loopback() -> tuple[IPAddress, ...]:
     """Where redirected connections arrive: 127.0.0.1, and ::1 where there is IPv6."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             probe.bind(("::1", 0))
-        except OSError:
-            return (IPv4Address("127.0.0.1"),)
+    except OSError:  # no ::1, or a kernel without IPv6
+        return (IPv4Address("127.0.0.1"),)
     return IPv4Address("127.0.0.1"), IPv6Address("::1")
 
 
 def dns_modes(port: int) -> list[str]:
-    """mitmproxy's modes that serve DNS, UDP and TCP, on the loopback addresses alone."""
+    """
+    mitmproxy's modes that serve DNS, UDP and TCP, on the loopback addresses alone.
+
+    Raises:
+        CannotRun: The port is taken. mitmproxy binds it itself, later, and would only log why it can't.
+    """
+    for address in loopback():
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            bind(address, port, "--dns-port", kind).close()
     return [f"dns@{address}:{port}" for address in loopback()]
 
 

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from sidecar.errors import CannotRun
+from sidecar.events import sinks
 from sidecar.events.log import EventLog
 from sidecar.events.model import EVENTS, DnsDenied, RequestAllowed, RequestClosed, RequestDenied, RequestOpened
 from sidecar.events.schema import event_schema
@@ -168,6 +169,20 @@ def test_a_reader_that_is_stuck_never_blocks_the_writer() -> None:
     assert not reader.is_alive()
 
 
+def test_lines_that_wait_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "QUEUE_BYTES", 1 << 20)
+    read, write = os.pipe()
+    sink = StreamSink(write)
+    line = b"x" * 65_536 + b"\n"
+
+    taken = sum(sink.offer(line) for _ in range(100))
+
+    assert taken <= 2 * 16  # those that wait, and those that the writer has taken before and is stuck with
+    threading.Thread(target=_drain, args=(read,), daemon=True).start()
+    sink.close()
+    os.close(write)
+
+
 def _drain(fd: int) -> None:
     while os.read(fd, 1 << 20):
         pass
@@ -199,3 +214,14 @@ def test_every_event_is_told_apart_and_bounded_by_the_schema() -> None:
         validator.validate(line | {"unknown": 1})
     with pytest.raises(jsonschema.ValidationError):
         validator.validate({key: value for key, value in line.items() if key != "seq"})
+
+
+def test_a_full_disk_is_told_once_on_standard_error(caplog: pytest.LogCaptureFixture) -> None:
+    sink = FileSink(Path("/dev/full"))
+    assert sink.offer(b"{}\n")
+    sink.close()
+
+    assert not sink.offer(b"{}\n")
+    assert [record.getMessage() for record in caplog.records] == [
+        "events can't be written any longer, and are dropped until a restart: No space left on device"
+    ]

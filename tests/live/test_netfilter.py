@@ -412,8 +412,8 @@ def test_synthetic_addresses_of_both_families_work_in_every_pod(make: type[Pod])
             assert probe(pod, "tcp", address, "443")[0] == f"sidecar for {address} 443"
 
 
-# What it has received it acknowledges at once. An acknowledgement that the rules held back would be asked for again, and
-# the reset that a closed socket answers with carries nothing, but is a packet.
+# What it has received it acknowledges at once. An acknowledgement that the rules held back would be asked for again,
+# and the reset that a closed socket answers with carries nothing, but is a packet.
 CONNECTED: Final = """
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET

@@ -1,6 +1,7 @@
 """A policy that changes while the sidecar runs: put in force whole, and what it no longer allows ends at once."""
 
 import asyncio
+import resource
 import signal
 import socket
 import ssl
@@ -231,6 +232,24 @@ def test_a_file_that_is_deleted_and_comes_back(scene: Scene) -> None:
         f"{scene.file}: can't be read: no such file or directory; give the path of a policy file"
     ]
     assert len(scene.sidecar.events("policy_reload_failed")) == failures + 1
+
+
+def test_a_file_that_could_not_be_opened_is_read_once_it_can_be(scene: Scene) -> None:
+    pid, before = scene.sidecar.process.pid, scene.last
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # as if a workload had used up all descriptors
+    try:
+        put(scene.file, policy(PINNED, NOBODY))
+        failed = until(
+            lambda: next((e for e in scene.sidecar.events("policy_reload_failed") if e["seq"] > before), None),
+            "failure",
+        )
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert "too many open files" in failed["problems"][0]
+    wanted = hash_of(policy(PINNED, NOBODY))
+    until(lambda: [e for e in scene.sidecar.events("policy_loaded", policy_hash=wanted) if e["seq"] > before], "reload")
 
 
 def test_sighup_has_the_file_read_at_once(scene: Scene) -> None:

@@ -52,6 +52,8 @@ def denied(rule_path: str, path: str) -> bool:
         pytest.param("/%" + "25" * 20 + "2e", [], id="endless encoding has no reading"),
         pytest.param("/" + "a" * 9000, ["/" + "a" * 9000], id="a long plain path has its reading"),
         pytest.param("/;" + "a" * 9000, [], id="a long odd path has no reading"),
+        pytest.param("/a" * 256, ["/a" * 256], id="a deep path has its reading"),
+        pytest.param("/a" * 257, [], id="one that is too deep to compare has none"),
         pytest.param("/\ud800", [], id="what can't be octets has no reading"),
     ],
 )  # fmt: skip
