@@ -27,9 +27,9 @@ def test_a_client_that_opens_no_window_makes_the_sidecar_hold_little(tmp_path: P
         ):
             client = Http2Client(sock)
             before = sidecar.peak_rss()
-            client.h2.send_headers(1, [
-                (":method", "GET"), (":scheme", "https"), (":authority", f"up.test:{port}"), (":path", f"/bytes/{SIZE}"),
-            ], end_stream=True)  # fmt: skip
+            authority, path = f"up.test:{port}", f"/bytes/{SIZE}"
+            head = [(":method", "GET"), (":scheme", "https"), (":authority", authority), (":path", path)]
+            client.h2.send_headers(1, head, end_stream=True)
             sock.sendall(client.h2.data_to_send())
             got = 0
             while got < 65_535:  # all that the first window has room for

@@ -74,7 +74,7 @@ VECTORS = (
             *(places.ALLOWED, 443, places.ALLOWED),
             _head(f"CONNECT {places.DENIED}:443 HTTP/1.1", f"Host: {places.DENIED}:443", "X-Data: {token}"),
         ),
-        expected=("400, intercepted",),
+        expected=("400 malformed_request, intercepted",),
         event="request_denied malformed_request",
     ),
     Vector(
@@ -84,7 +84,7 @@ VECTORS = (
             *(places.ALLOWED, 80),
             _head(f"CONNECT {places.DENIED}:443 HTTP/1.1", f"Host: {places.DENIED}:443", "X-Data: {token}"),
         ),
-        expected=("400",),
+        expected=("400 malformed_request",),
         event="request_denied malformed_request",
     ),
     _plain("plain HTTP to a denied name", _head(_LINE, f"Host: {places.DENIED}"), DENIED, places.DENIED),
