@@ -10,6 +10,7 @@ import sidecar.cli.events as events
 import sidecar.cli.fence as fence
 import sidecar.cli.inject as inject
 import sidecar.cli.policy as policy
+import sidecar.cli.trust as trust
 from sidecar import __version__
 from sidecar.cli.bootstrap import bootstrap
 from sidecar.cli.exec import exec_
@@ -40,6 +41,7 @@ app.command(
 )(exec_)
 app.command(short_help="Let nothing leave but through the sidecar.")(netfilter)
 app.command(short_help="Print the Kubernetes manifests of one session.")(render)
+app.add_typer(trust.app, name="trust")
 app.add_typer(fence.app, name="fence")
 app.add_typer(inject.app, name="inject")
 app.add_typer(policy.app, name="policy")
