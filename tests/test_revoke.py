@@ -1,6 +1,5 @@
 import time
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from sidecar.policy import Policy, Verdict, judge_name, judge_request, judge_tcp
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
 from sidecar.revoke import Dialled, renew, revocation
-from sidecar.runtime.reload import folders_of
 
 PUBLIC = ip_address("93.184.215.14")
 PRIVATE = ip_address("10.1.2.3")
@@ -241,19 +239,3 @@ def test_a_spliced_connection_that_was_revoked_ends_as_such() -> None:
     scene.ledger.disconnect("c1")
 
     assert (scene.events[-1].name, scene.events[-1].reason) == ("connection_closed", Reason.POLICY_CHANGED)  # type: ignore[attr-defined]
-
-
-def test_every_folder_in_which_the_policy_can_change_is_watched(tmp_path: Path) -> None:
-    real = tmp_path.resolve()
-    for folder in ("mount/..1", "elsewhere"):
-        (real / folder).mkdir(parents=True)
-    (real / "mount" / "..1" / "policy.yaml").write_text("")
-    (real / "mount" / "..data").symlink_to("..1")
-    (real / "mount" / "policy.yaml").symlink_to("..data/policy.yaml")
-    (real / "elsewhere" / "link.yaml").symlink_to("../mount/policy.yaml")
-
-    assert set(folders_of(real / "mount" / "..1" / "policy.yaml")) == {real / "mount/..1"}
-    assert set(folders_of(real / "mount" / "policy.yaml")) == {real / "mount", real / "mount/..1"}
-    assert set(folders_of(real / "elsewhere" / "link.yaml")) == {real / "elsewhere", real / "mount", real / "mount/..1"}
-    assert set(folders_of(real / "mount" / "gone.yaml")) == {real / "mount"}
-    assert set(folders_of(real / "gone" / "policy.yaml")) == {real}

@@ -3,24 +3,15 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-
-from watchfiles import awatch
 
 from sidecar.events.model import PolicyReloadFailed
 from sidecar.policy import Policy, PolicyError, lint_policy, load_policy
 from sidecar.runtime.engine import Engine, Service
 from sidecar.runtime.revocation import end, take_back
-
-QUIET_MS = 100  # without a further change, before the file is read: who writes it in place writes it in pieces
-LONGEST_MS = 1_000  # of changes in a row; then it is read all the same
-LOOK_AGAIN_MS = 5_000  # for what no notification told: a change between two watches, a file system without any
-RETRY_SECONDS = 1.0  # where the file's folder is gone, or can't be watched for the moment
-_LINKS = 40  # symbolic links in a row, as Linux has it
-
-type Signature = tuple[int, int, int, int] | None
+from sidecar.runtime.watch import signature, watching
 
 _log = logging.getLogger(__name__)
 
@@ -104,79 +95,20 @@ def reloading(path: Path, *, signals: Collection[signal.Signals] = (), poll: boo
         loop, reloader = asyncio.get_running_loop(), Reloader(engine, path)
         for number in signals:
             loop.add_signal_handler(number, reloader.reload)
-        watching = asyncio.ensure_future(Watch(path, reloader).run(poll=poll))
         try:
-            yield
+            async with watching(lambda: (path,), reloader.reload, unread=lambda: reloader.unread, poll=poll):
+                yield
         finally:
             for number in signals:
                 # Ignored from here on: the default action would end the process while it drains.
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
             await asyncio.gather(*reloader.tasks)
 
     def start(engine: Engine) -> AbstractAsyncContextManager[None]:
         return service(engine)
 
     return start
-
-
-class Watch:
-    """Has the file read whenever it is, or may be, another one."""
-
-    def __init__(self, path: Path, reloader: Reloader) -> None:
-        self._path, self._reloader = path, reloader
-        self._seen: Signature = None  # so that the file is read once more: it may have changed since the start
-
-    async def run(self, *, poll: bool = False) -> None:
-        while True:
-            folders = folders_of(self._path)
-            late = asyncio.ensure_future(self._look_late())
-            try:
-                await self._follow(folders, poll=poll)
-            except (OSError, RuntimeError) as e:
-                # Too many watches or instances of inotify, usually; and a folder may be gone while it is replaced.
-                if not poll and all(folder.is_dir() for folder in folders):
-                    _log.warning("the policy's folder can't be watched (%s); it is polled instead", e)
-                    poll = True
-                else:
-                    await asyncio.sleep(RETRY_SECONDS)
-            finally:
-                late.cancel()
-
-    async def _look_late(self) -> None:
-        """What has changed between reading the file and watching (again) is told by nobody."""
-        await asyncio.sleep(2 * QUIET_MS / 1000)
-        await self._look()
-
-    async def _look(self, *, anyway: bool = False) -> None:
-        now = signature(self._path)
-        # Unread: a workload that uses up the file descriptors must not keep a stricter policy from coming into force.
-        if anyway or now != self._seen or (self._reloader.unread and now is not None):
-            self._seen = now
-            await self._reloader.reload()
-
-    async def _follow(self, folders: tuple[Path, ...], *, poll: bool) -> None:
-        """Returns when the folders to watch are others: a link leads elsewhere, or a folder has been replaced."""
-        places = [identity(folder) for folder in folders]
-        changes = awatch(
-            *folders,
-            watch_filter=None,  # the default one leaves out names that editors and ConfigMaps use
-            debounce=LONGEST_MS,
-            step=QUIET_MS,
-            rust_timeout=LOOK_AGAIN_MS,
-            yield_on_timeout=True,
-            force_polling=poll,
-            recursive=False,
-        )
-        async with aclosing(changes):
-            async for changed in changes:
-                await self._look(anyway=any(Path(name).name == self._path.name for _, name in changed))
-                again = folders_of(self._path)
-                if again != folders or [identity(folder) for folder in again] != places:
-                    return
 
 
 def _load(path: Path) -> tuple[Policy, tuple[str, ...]]:
@@ -187,54 +119,3 @@ def _load(path: Path) -> tuple[Policy, tuple[str, ...]]:
         if signature(path) == before:
             break
     return policy, tuple(str(warning) for warning in lint_policy(policy))
-
-
-def signature(path: Path) -> Signature:
-    """Tells one state of the file from another without reading it; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def identity(folder: Path) -> tuple[int, int] | None:
-    """Tells a folder from another one that has taken its name."""
-    found = signature(folder)
-    return None if found is None else found[:2]
-
-
-def folders_of(path: Path) -> tuple[Path, ...]:
-    """
-    The folders in which a change may give *path* another content: its own, and those of every link on the way.
-
-    A ConfigMap's ``policy.yaml`` links to ``..data/policy.yaml``, and ``..data`` to the folder of the version in force.
-    """
-    folders, todo, links = dict[Path, None](), [path.absolute()], 0
-    while todo:
-        here = Path("/")
-        parts = todo.pop().parts[1:]
-        for i, part in enumerate(parts):
-            step = here / part
-            if links < _LINKS and _true(step.is_symlink):
-                links += 1
-                folders[here.resolve()] = None
-                todo.append((here / step.readlink()).joinpath(*parts[i + 1 :]))
-                break
-            here = step
-        else:
-            folders[here.parent.resolve()] = None
-    return tuple(folder for folder in folders if _true(folder.is_dir)) or (_nearest(path),)
-
-
-def _nearest(path: Path) -> Path:
-    """The folder closest to *path* that there is: it may come back."""
-    return next(folder for folder in path.absolute().parents if _true(folder.is_dir))
-
-
-def _true(look: Callable[[], bool]) -> bool:
-    """What can't be looked at, since a folder above it is closed to the sidecar's user, can't be watched either."""
-    try:
-        return look()
-    except PermissionError:
-        return False
