@@ -19,11 +19,13 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs, server_hooks
 
 from addons import internals
+from addons.dial import guard_dials
 from addons.gate import Gate
 from addons.protocol import Protocol
 from addons.recorder import Recorder
 from addons.session_ca import SessionCaAddon
-from addons.upstream import Upstream, guard_dials, system_resolver
+from addons.upstream import Upstream, system_resolver
+from addons.upstream_tls import UpstreamTls
 from sidecar.errors import SidecarError
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.policy import load_policy
@@ -62,6 +64,7 @@ def addons_of(session: Session) -> list[object]:
         Gate(session.policy, session.ledger),
         SessionCaAddon(session.minter, session.ledger),
         Upstream(session.policy, session.ledger, resolve, session.load_roots, session.settings.upstream_proxy),
+        UpstreamTls(session.ledger, session.load_roots),
     ]
 
 

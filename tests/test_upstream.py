@@ -10,7 +10,8 @@ from mitmproxy.connection import Server
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import tflow
 
-from addons.upstream import Refused, Upstream, guard_dials, system_resolver
+from addons.dial import Refused, guard_dials
+from addons.upstream import Upstream, system_resolver
 from sidecar.hosts import IPAddress, parse_host
 from sidecar.ledger import Ledger
 from sidecar.policy import judge_request, parse_policy

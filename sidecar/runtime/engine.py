@@ -15,8 +15,8 @@ from mitmproxy.master import Master
 
 import sidecar.runtime.listeners  # noqa: F401 - registers our modes with mitmproxy
 from addons import internals
+from addons.dial import guard_dials
 from addons.egress import FORCED, addons_of
-from addons.upstream import guard_dials
 from sidecar.errors import CannotRun
 from sidecar.runtime.session import Session
 

@@ -14,12 +14,13 @@ from addons.gate import Gate
 from addons.protocol import Protocol
 from addons.session_ca import SessionCaAddon
 from addons.upstream import Upstream
+from addons.upstream_tls import UpstreamTls
 from tests.live.inprocess import InProcess, in_process
 from tests.live.upstreams import Root, serving
 
 pytestmark = pytest.mark.live
 
-ADDONS: tuple[type, ...] = (Protocol, Gate, SessionCaAddon, Upstream)
+ADDONS: tuple[type, ...] = (Protocol, Gate, SessionCaAddon, Upstream, UpstreamTls)
 GUARDED = [(addon, hook) for addon in ADDONS for hook in guard._REFUSALS if hook in vars(addon)]
 POLICY = "version: 1\ndefault: allow\nnetwork: {allow_addresses: [127.0.0.0/8]}\n"
 
@@ -67,7 +68,7 @@ def test_every_guarding_hook_is_known() -> None:
         ("Gate", "responseheaders"),
         ("SessionCaAddon", "tls_start_client"),
         ("Upstream", "server_connect"),
-        ("Upstream", "tls_start_server"),
+        ("UpstreamTls", "tls_start_server"),
     }
     for addon, hook in GUARDED:
         assert hasattr(vars(addon)[hook], "__wrapped__"), f"{addon.__name__}.{hook} isn't wrapped by fails_closed"
