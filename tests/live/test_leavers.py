@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from addons import upstream
+from addons import dial
 from tests.live.inprocess import InProcess, in_process
 from tests.live.sidecars import CONNECTION_ENDS, REQUEST_ENDS, SECONDS, until
 from tests.live.upstreams import Root
@@ -35,7 +35,7 @@ def never_accepting() -> Iterator[int]:
 @contextmanager
 def dialling(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[tuple[InProcess, str]]:
     """A sidecar whose upstream, given by its authority, doesn't answer for so long."""
-    monkeypatch.setattr(upstream, "ADDRESS_SECONDS", seconds)
+    monkeypatch.setattr(dial, "ADDRESS_SECONDS", seconds)
     root = Root(folder)
     with never_accepting() as port:
         policy = f"""
