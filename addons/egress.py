@@ -29,6 +29,7 @@ from addons.upstream_tls import UpstreamTls
 from sidecar.errors import SidecarError
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.policy import load_policy
+from sidecar.runtime.rotation import Mounted, Rotator
 from sidecar.runtime.session import Session, Settings, parse_resolve
 from sidecar.secrets import load_ca
 
@@ -60,9 +61,9 @@ def addons_of(session: Session) -> list[object]:
     resolve = system_resolver(session.settings.pinned)
     return [
         Recorder(session.ledger),
-        Protocol(session.policy, session.ledger),
-        Gate(session.policy, session.ledger),
-        SessionCaAddon(session.minter, session.ledger),
+        Protocol(session.policy, session.ledger, session.ca_expired),
+        Gate(session.policy, session.ledger, session.ca_expired),
+        SessionCaAddon(session.minter, session.ledger, session.now, session.ca_expired),
         Upstream(session.policy, session.ledger, resolve, session.load_roots, session.settings.upstream_proxy),
         UpstreamTls(session.ledger, session.load_roots),
     ]
@@ -88,6 +89,7 @@ class Egress:
     def __init__(self) -> None:
         self.addons: Sequence[object] = [NotReady()]
         self._session: Session | None = None
+        self._following: asyncio.Future[None] | None = None
 
     def load(self, loader: Loader) -> None:
         for option, variable, text in (
@@ -130,8 +132,12 @@ class Egress:
             return
         proxyserver: Any = ctx.master.addons.get("proxyserver")
         self._session.announce(tuple(f"{host}:{port}" for host, port, *_ in proxyserver.listen_addrs()))
+        self._session.expiry.start()
+        self._following = asyncio.ensure_future(_follow(self._session, Path(ctx.options.egress_ca_dir)))
 
     def done(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -144,6 +150,12 @@ class Egress:
         for spec in ctx.options.mode:
             if not isinstance(mode_specs.ProxyMode.parse(spec), mode_specs.RegularMode):
                 raise exceptions.OptionsError(f"mode {spec} isn't supported with the egress addons; use regular")
+
+
+async def _follow(session: Session, ca_dir: Path) -> None:
+    """Until it is cancelled: the CA that is mounted signs."""
+    async with Rotator(session, Mounted(ca_dir)).watch():
+        await asyncio.Event().wait()
 
 
 def _settings() -> Settings:

@@ -12,7 +12,7 @@ from sidecar.hosts import Authority, HostError, parse_authority
 from sidecar.identity import Claims, Mismatch, prove
 from sidecar.ledger import ConnectionRecord, Ledger, RequestRecord
 from sidecar.policy import Policy, Verdict, judge_name, judge_request
-from sidecar.problem import Problem
+from sidecar.problem import Failure, Problem
 from sidecar.reasons import Reason
 
 # RFC 9110, section 5.5: a field value has no control characters but HTAB. Others pass mitmproxy's own validation.
@@ -34,13 +34,19 @@ class Gate:
     Args:
         policy: Gives the policy in force; asked once for each decision, since a reload swaps the whole value.
         ledger: Keeps what was claimed and decided.
+        ca_expired: Says that the session CA's time is over, and with it that of every connection under it.
     """
 
     name = "egress_gate"
 
-    def __init__(self, policy: Callable[[], Policy], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        ledger: Ledger,
+        ca_expired: Callable[[], Failure | None] = lambda: None,
+    ) -> None:
         self.ledger = ledger
-        self._policy = policy
+        self._policy, self._ca_expired = policy, ca_expired
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         record = self.ledger.of(flow.client_conn.id)
@@ -66,6 +72,9 @@ class Gate:
         request = record.requests[flow.id]
         if record.refusal is not None:
             self._refuse(flow, record, request, record.refusal)
+            return
+        if (expired := self._ca_expired()) is not None:
+            self._refuse(flow, record, request, Problem.of_failure(expired))
             return
         try:
             _check_line(flow)

@@ -51,9 +51,10 @@ class Splice(layers.TCPLayer):
 
 class InterceptTls(ClientTLSLayer):
     """
-    Stock, with three differences: an alert that comes after the handshake (as NSS and others send it) is told, not only
-    logged; what can't become a ClientHello is refused at once, not collected; and the end is announced by
-    close_notify (RFC 8446, section 6.1), without which clients take the response for truncated.
+    Stock, with four differences: an alert that comes after the handshake (as NSS and others send it) is told, not only
+    logged; what can't become a ClientHello is refused at once, not collected; the client gets the alert with which
+    OpenSSL breaks a handshake off; and the end is announced by close_notify (RFC 8446, section 6.1), without which
+    clients take the response for truncated.
 
     Args:
         alert: Called with OpenSSL's words for an alert.
@@ -76,6 +77,11 @@ class InterceptTls(ClientTLSLayer):
             if start[5:6] not in (b"", b"\x01") or len(self.recv_buffer) + len(data) > MAX_CLIENT_HELLO:
                 return False, "Cannot parse ClientHello: it is none, or too large a one"
         return (yield from super().receive_handshake_data(data))
+
+    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
+        if self.tls is not None and self.conn.state & ConnectionState.CAN_WRITE:
+            yield from self.tls_interact()
+        yield from super().on_handshake_error(err)
 
     def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
         failed = False

@@ -41,13 +41,19 @@ class Protocol:
     Args:
         policy: Gives the policy in force.
         ledger: Knows the connection's name and the verdict on it.
+        ca_expired: Says that there will be no leaf for the client, so that no upstream is dialled for it.
     """
 
     name = "egress_protocol"
 
-    def __init__(self, policy: Callable[[], Policy], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        ledger: Ledger,
+        ca_expired: Callable[[], Failure | None] = lambda: None,
+    ) -> None:
         self.ledger = ledger
-        self._policy = policy
+        self._policy, self._ca_expired = policy, ca_expired
         self._tasks: set[asyncio.Future[None]] = set()
 
     def client_connected(self, client: connection.Client) -> None:
@@ -174,6 +180,8 @@ class Protocol:
         data.establish_server_tls_first = False
         if record.authority is None or record.authority.port is None or record.refusal is not None:
             return
+        if self._ca_expired() is not None:
+            return  # the handshake ends without a leaf
         claims = Claims(record.authority, record.sni, record.connect_hosts, record.aliases)
         if isinstance(prove(claims, 443), Mismatch):
             return

@@ -12,6 +12,7 @@ from addons.guard import fails_closed
 from sidecar.hosts import Host, HostError, parse_host
 from sidecar.ledger import Ledger
 from sidecar.pki.leaf import LeafMinter
+from sidecar.problem import Failure
 
 CONTEXTS = 1024  # names whose contexts are kept; the least recently used goes first
 
@@ -32,21 +33,30 @@ class SessionCaAddon:
         minter: Gives the minter of the CA in force; another object after a rotation drops the contexts.
         ledger: Knows the name of the connection where there is no SNI.
         now: The clock; aware, UTC.
+        ca_expired: Says that the CA's time is over.
     """
 
     name = "egress_session_ca"
 
     def __init__(
-        self, minter: Callable[[], LeafMinter], ledger: Ledger, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        minter: Callable[[], LeafMinter],
+        ledger: Ledger,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        ca_expired: Callable[[], Failure | None] = lambda: None,
     ) -> None:
         self.ledger = ledger
-        self._minter, self._now = minter, now
+        self._minter, self._now, self._ca_expired = minter, now, ca_expired
         self._contexts: OrderedDict[Host, tuple[SSL.Context, datetime]] = OrderedDict()
         self._of: LeafMinter | None = None
 
     def tls_start_client(self, tls_start: tls.TlsData) -> None:
         record = self.ledger.of(tls_start.context.client.id)
         record.left_early = not tls_start.context.client.state & connection.ConnectionState.CAN_READ
+        if (expired := self._ca_expired()) is not None:
+            self.ledger.deny_connection(record, expired.reason, expired.detail)
+            tls_start.ssl_conn = without_certificate()
+            return
         host = _sni(tls_start) or (record.authority.host if record.authority else None)
         if host is None:
             raise HostError("neither SNI nor a connection name to make a leaf for")
@@ -82,6 +92,13 @@ class SessionCaAddon:
         if len(self._contexts) > CONTEXTS:
             self._contexts.popitem(last=False)
         return context
+
+
+def without_certificate() -> SSL.Connection:
+    """A server that has nothing to show: OpenSSL answers each ClientHello with the alert handshake_failure."""
+    refusing = SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD))
+    refusing.set_accept_state()
+    return refusing
 
 
 def _sni(tls_start: tls.TlsData) -> Host | None:

@@ -18,6 +18,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from sidecar import __version__
 from sidecar.events.model import (
     CanaryFailed,
+    CaReloadFailed,
+    CaRotated,
     ConnectionAllowed,
     ConnectionClosed,
     ConnectionDenied,
@@ -62,6 +64,8 @@ COUNTERS: Final = {
     "dns_denied": CountOf("Questions for names that were refused.", ("reason",)),
     "policy_reload_failures": CountOf("New policies that were invalid."),
     "connections_revoked": CountOf("Client connections from which a new policy took something."),
+    "ca_rotations": CountOf("New CAs that were taken."),
+    "ca_reload_failures": CountOf("New CAs that were invalid."),
     "canaries_failed": CountOf("Canaries of the fence check that weren't held."),
     "internal_errors": CountOf("Defects of the sidecar; each was answered with a refusal."),
 }
@@ -87,6 +91,7 @@ class Gauges:
     requests_open: int
     policy_generation: int
     ca_seconds: float  # to the end of the CA's validity; negative once it is over
+    ca_reload_ok: bool
     events_dropped: int
     ready: bool
 
@@ -118,6 +123,8 @@ class Metrics:
             DnsDenied: lambda e: self._add(1 + e.suppressed, "dns_denied", e.reason),
             PolicyLoaded: self._policy_loaded,
             PolicyReloadFailed: self._policy_reload_failed,
+            CaRotated: lambda _: self._add(1, "ca_rotations"),
+            CaReloadFailed: lambda _: self._add(1, "ca_reload_failures"),
             CanaryFailed: lambda _: self._add(1, "canaries_failed"),
             InternalError: lambda _: self._add(1, "internal_errors"),
         }
@@ -151,6 +158,7 @@ class Metrics:
             ("policy_generation", "1 at the start, one more with each reload.", now.policy_generation),
             ("policy_reload_ok", "0 while the newest policy is invalid and an older one in force.", self._reload_ok),
             ("ca_expiry_seconds", "To the end of the CA's validity; negative after it.", now.ca_seconds),
+            ("ca_reload_ok", "0 while the mounted CA is invalid and an older one in force.", now.ca_reload_ok),
             ("ready", "1 if /readyz says so, else 0.", now.ready),
         )
         for name, text, value in gauges:

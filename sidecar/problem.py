@@ -16,6 +16,7 @@ _HINTS = {
     Reason.MALFORMED_REQUEST: "Send one well-formed request with one valid Host.",
     Reason.PRIVATE_ADDRESS: "The name leads to an address that isn't on the public Internet; "
     "the owner of the policy can except it under network.allow_addresses.",
+    Reason.CA_EXPIRED: "The sidecar's CA has expired. Retrying helps once its operator has mounted a current one.",
     Reason.POLICY_CHANGED: "The policy was tightened while this was under way. Retrying won't help.",
     Reason.UPSTREAM_TLS: "The upstream's TLS couldn't be verified; the sidecar never forwards to an unproven server.",
     Reason.UPSTREAM_UNRESOLVED: "The name has no address.",
@@ -29,6 +30,7 @@ _STATUS = {
     Reason.POLICY_CHANGED: 403,
     Reason.UDP: 403,
     Reason.INTERNAL_ERROR: 503,
+    Reason.CA_EXPIRED: 503,
     Reason.SHUTDOWN: 503,
     Reason.TIMEOUT: 504,
 }

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     NOT_HTTP = "not_http"
     NOT_REDIRECTED = "not_redirected"  # reached the transparent listener without a redirect
     UDP = "udp"
+    CA_EXPIRED = "ca_expired"  # the session CA's validity is over
     POLICY_CHANGED = "policy_changed"  # allowed when it began, no longer allowed
     INTERNAL_ERROR = "internal_error"
     TIMEOUT = "timeout"
@@ -49,3 +50,21 @@ class HandshakeReason(StrEnum):
     UPSTREAM_CLOSED = "tls_upstream_closed"
     UPSTREAM_OTHER = "tls_upstream_other"
     INTERNAL_ERROR = "internal_error"
+
+
+class RotationReason(StrEnum):
+    """Why a new CA was taken."""
+
+    SAME_ROOT = "same_root"
+    OVERLAP_OVER = "overlap_over"
+    OLD_ROOT_WITHDRAWN = "old_root_withdrawn"  # the trust bundle holds the new one alone
+    OLD_CA_EXPIRED = "old_ca_expired"
+    NO_TRUST_BUNDLE = "no_trust_bundle"  # the sidecar doesn't know what the workload trusts
+
+
+class PendingReason(StrEnum):
+    """Why a new CA isn't taken yet."""
+
+    OVERLAP = "overlap"  # the trust bundle holds both roots, not yet long enough
+    NEW_ROOT_MISSING = "new_root_missing"  # in the trust bundle
+    BUNDLE_UNREADABLE = "bundle_unreadable"

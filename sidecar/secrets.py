@@ -52,6 +52,11 @@ def find_ca(folder: Path) -> CaFiles | None:
     return CaFiles(certificate, key, roots if certificate.name == SECRET_CERTIFICATE and _exists(roots) else None)
 
 
+def ca_paths(folder: Path) -> tuple[Path, ...]:
+    """Every file that a folder's CA may consist of, there or not."""
+    return tuple(folder / name for name in (*FORMS[0], *FORMS[1], SECRET_ROOTS))
+
+
 def load_ca(folder: Path, now: datetime) -> SessionCa:
     """
     Read the CA that a folder holds.

@@ -40,6 +40,7 @@ QUIET = Gauges(
     requests_open=0,
     policy_generation=1,
     ca_seconds=3600.5,
+    ca_reload_ok=True,
     events_dropped=0,
     ready=True,
 )

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
@@ -63,6 +63,15 @@ def exec_(
     ] = None,
     event_level: EventLevel = LogLevel.INFO,
     log_level: OwnLogLevel = LogLevel.WARNING,
+    validity_hours: Annotated[
+        int,
+        typer.Option(
+            envvar="EGRESS_VALIDITY_HOURS",
+            min=1,
+            max=876_000,
+            help="Validity of the CA; after it and an hour more, requests are refused.",
+        ),
+    ] = 24,
     drain_seconds: DrainSeconds = 2.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no notice, only events.")] = False,
 ) -> None:
@@ -89,7 +98,7 @@ def exec_(
         through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
         root_files(upstream_ca)  # wrong input is told before the events file is made
         name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        ca = issue_session_ca(common_name=name, now=datetime.now(UTC))
+        ca = issue_session_ca(common_name=name, now=datetime.now(UTC), validity=timedelta(hours=validity_hours))
         listener = fence.listeners[0] if fence else bind(IPv4Address(_LOOPBACK), 0)
         sink = FileSink(events) if events else StreamSink(sys.stderr.fileno())
         settings = Settings(

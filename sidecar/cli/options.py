@@ -64,6 +64,24 @@ NoProxyList = Annotated[
         help="Hosts, .suffixes, addresses and networks to reach directly, separated by commas. May be repeated.",
     ),
 ]
+TrustBundle = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="EGRESS_TRUST_BUNDLE",
+        metavar="FILE",
+        help="The workload's trust bundle, as mounted here. A new CA with another root then waits until the bundle has "
+        "held both roots for --root-overlap.",
+    ),
+]
+RootOverlap = Annotated[
+    int,
+    typer.Option(
+        envvar="EGRESS_ROOT_OVERLAP",
+        min=0,
+        metavar="SECONDS",
+        help="Counted from when the bundle was first seen to hold both roots.",
+    ),
+]
 EventLevel = Annotated[
     LogLevel, typer.Option(envvar="EGRESS_EVENT_LEVEL", help="Least level of events; debug has request_opened, too.")
 ]

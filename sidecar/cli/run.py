@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +24,10 @@ from sidecar.cli.options import (
     OwnLogLevel,
     PolicyFile,
     Resolve,
+    RootOverlap,
     Transparent,
     TransparentPort,
+    TrustBundle,
     UpstreamCa,
     UpstreamProxyCredentials,
     UpstreamProxyUrl,
@@ -38,6 +40,7 @@ from sidecar.control.readiness import FenceMode
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.names.upstream import Server
 from sidecar.netfilter.ruleset import CONTROL_PORTS, DNS_PORT, TRANSPARENT_PORT
+from sidecar.pki.rotation import OVERLAP
 from sidecar.policy import load_policy
 from sidecar.secrets import load_ca
 
@@ -68,6 +71,8 @@ def run(
     ] = None,
     event_level: EventLevel = LogLevel.INFO,
     log_level: OwnLogLevel = LogLevel.WARNING,
+    trust_bundle: TrustBundle = None,
+    root_overlap: RootOverlap = int(OVERLAP.total_seconds()),
     drain_seconds: DrainSeconds = 10.0,
     idle_seconds: IdleSeconds = 3600,
     transparent: Transparent = False,
@@ -124,6 +129,8 @@ def run(
         refuse_without("--transparent", context, _WITH_TRANSPARENT)
     if control_socket is None:
         refuse_without("--control-socket", context, ("control_socket_mode", "control_port"))
+    if trust_bundle is None:
+        refuse_without("--trust-bundle", context, ("root_overlap",))
     logs.configure(log_level)
     hardening.harden()
     hardening.allow_descriptors()
@@ -142,11 +149,15 @@ def run(
     from sidecar.runtime.engine import serve
     from sidecar.runtime.listeners import address_of, bind, explicit, redirected
     from sidecar.runtime.reload import reloading
+    from sidecar.runtime.rotation import Mounted, Rotator, read_bundle
     from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
 
     pinned = parse_resolve(words(resolve))
     through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
     root_files(upstream_ca)  # wrong input is told before the events file is made
+    if trust_bundle is not None:
+        read_bundle(trust_bundle)
+    mounted = Mounted(ca_dir, trust_bundle, timedelta(seconds=root_overlap))
     listener = bind(address, port)
     settings = Settings(
         policy=loaded,
@@ -215,7 +226,11 @@ def run(
                 until=until_signalled,
                 drain_seconds=drain_seconds,
                 hurry=lambda: len(signals) > 1,
-                services=[reloading(policy, signals=(signal.SIGHUP,)), control.service],
+                services=[
+                    reloading(policy, signals=(signal.SIGHUP,)),
+                    lambda engine: Rotator(engine.session, mounted).watch(),
+                    control.service,
+                ],
             )
         )
     finally:

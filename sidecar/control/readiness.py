@@ -19,7 +19,7 @@ class FenceMode(StrEnum):
 class Condition:
     """What is missing: its name is a word to match on, the detail is for people."""
 
-    condition: str  # stopping, listeners, ca, policy, redirect
+    condition: str  # stopping, listeners, ca, policy, redirect; of a note: ca_reload, ca_rotation, ca_expiring
     detail: str
 
 
@@ -35,6 +35,9 @@ class Facts:
     fence_mode: FenceMode
     fence: Report | None  # of the last check
     stopping: bool
+    ca_problems: tuple[str, ...] = ()  # of what is mounted in the place of the CA that signs
+    ca_pending: str | None = None  # why a new CA isn't used yet
+    ca_expiring: bool = False
 
 
 def not_started(facts: Facts) -> tuple[Condition, ...]:
@@ -61,3 +64,16 @@ def not_ready(facts: Facts) -> tuple[Condition, ...]:
             names = ", ".join(failure.canary for failure in facts.fence.failures)
             missing.append(Condition("redirect", f"the fence check failed: {names}"))
     return tuple(missing)
+
+
+def notes(facts: Facts) -> tuple[Condition, ...]:
+    """What somebody should see to although it doesn't keep the sidecar from being ready."""
+    found = []
+    if facts.ca_problems:
+        kept = f"the CA before it goes on until {facts.not_after:%FT%TZ}"
+        found.append(Condition("ca_reload", f"{'; '.join(facts.ca_problems)} ({kept})"))
+    if facts.ca_pending is not None:
+        found.append(Condition("ca_rotation", facts.ca_pending))
+    if facts.ca_expiring and facts.now < facts.not_after:
+        found.append(Condition("ca_expiring", f"the CA ends at {facts.not_after:%FT%TZ}"))
+    return tuple(found)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sidecar import __version__
 from sidecar.control.messages import MessageError, parse_announcement, parse_report, report_json
-from sidecar.control.readiness import Condition, Facts, not_ready, not_started
+from sidecar.control.readiness import Condition, Facts, not_ready, not_started, notes
 from sidecar.fence.canaries import Canaries, is_nonce
 from sidecar.fence.plan import Listener
 from sidecar.fence.verdict import Report
@@ -40,6 +40,7 @@ class Status:
             "started": not not_started(facts),
             "ready": not missing,
             "reasons": [asdict(condition) for condition in missing],
+            "notes": [asdict(condition) for condition in notes(facts)],
             "fence": {"mode": facts.fence_mode.value, "report": fence},
         }
 
@@ -54,7 +55,8 @@ def health_app(facts: Callable[[], Facts], metrics: Metrics) -> web.Application:
         return _probe("started", not_started(facts()))
 
     async def readyz(_: web.Request) -> web.Response:
-        return _probe("ready", not_ready(facts()))
+        now = facts()
+        return _probe("ready", not_ready(now), notes(now))
 
     async def get_metrics(_: web.Request) -> web.Response:
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
@@ -125,6 +127,8 @@ async def _unsigned(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.pop("Server", None)  # versions of libraries are nobody's business
 
 
-def _probe(what: str, missing: tuple[Condition, ...]) -> web.Response:
-    body = {what: not missing, "reasons": [asdict(condition) for condition in missing]}
+def _probe(what: str, missing: tuple[Condition, ...], noted: tuple[Condition, ...] = ()) -> web.Response:
+    body: dict[str, Any] = {what: not missing, "reasons": [asdict(condition) for condition in missing]}
+    if noted:
+        body["notes"] = [asdict(condition) for condition in noted]
     return web.json_response(body, status=503 if missing else 200)

@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
@@ -105,16 +104,20 @@ class Control:
             )
 
     def _facts(self, engine: Engine) -> Facts:
-        ca, servers = engine.session.minter().ca, list(engine.proxyserver.servers)
+        session, servers = engine.session, list(engine.proxyserver.servers)
+        ca = session.minter().ca
         return Facts(
-            now=datetime.now(UTC),
+            now=session.now(),
             listening=bool(servers) and all(instance.is_running for instance in servers),
             not_before=ca.not_before,
             not_after=ca.not_after,
-            generation=engine.session.policy().generation,
+            generation=session.policy().generation,
             fence_mode=self._fence_mode,
             fence=self._report,
             stopping=self._stopping,
+            ca_problems=session.ca_problems,
+            ca_pending=session.ca_pending,
+            ca_expiring=session.expiry.near,
         )
 
     def _gauges(self, engine: Engine) -> Gauges:
@@ -125,6 +128,7 @@ class Control:
             requests_open=session.ledger.open_requests,
             policy_generation=facts.generation,
             ca_seconds=(facts.not_after - facts.now).total_seconds(),
+            ca_reload_ok=not facts.ca_problems,
             events_dropped=session.log.dropped,
             ready=not not_ready(facts),
         )

@@ -9,7 +9,7 @@ workload, ``bytes_in`` reach it. Query strings, header values and bodies are nev
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sidecar.reasons import HandshakeReason, Reason
+from sidecar.reasons import HandshakeReason, PendingReason, Reason, RotationReason
 
 SCHEMA = 1
 
@@ -100,6 +100,67 @@ class CaLoaded(Event):
     not_before: str
     not_after: str
     chain_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaRotated(Event):
+    """Another CA signs from now on; connections that are open go on."""
+
+    name: ClassVar = "ca_rotated"
+    subject: str
+    fingerprint_sha256: str  # of the new issuing certificate
+    old_fingerprint_sha256: str
+    not_before: str
+    not_after: str
+    chain_length: int
+    root_changed: bool  # the workload must trust another root than before
+    reason: RotationReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaRotationPending(Event):
+    """A new CA with another root is there, and not used yet."""
+
+    name: ClassVar = "ca_rotation_pending"
+    level: ClassVar[Level] = "warning"
+    subject: str
+    fingerprint_sha256: str  # of the new issuing certificate
+    old_fingerprint_sha256: str  # of the one that goes on
+    reason: PendingReason
+    until: str  # when it is taken at the latest, if nothing changes
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaReloadFailed(Event):
+    name: ClassVar = "ca_reload_failed"
+    level: ClassVar[Level] = "error"
+    source: str
+    problems: tuple[str, ...]
+    fingerprint_sha256: str  # of the CA that goes on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaExpiring(Event):
+    """Told up to three times: see `sidecar.pki.expiry`."""
+
+    name: ClassVar = "ca_expiring"
+    level: ClassVar[Level] = "warning"
+    subject: str
+    fingerprint_sha256: str
+    not_after: str
+    remaining_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaExpired(Event):
+    """From now on everything that needs a certificate, and every HTTP request, is refused."""
+
+    name: ClassVar = "ca_expired"
+    level: ClassVar[Level] = "error"
+    subject: str
+    fingerprint_sha256: str
+    not_after: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +359,11 @@ EVENTS: tuple[type[Event], ...] = (
     PolicyLoaded,
     PolicyReloadFailed,
     CaLoaded,
+    CaRotated,
+    CaRotationPending,
+    CaReloadFailed,
+    CaExpiring,
+    CaExpired,
     RequestOpened,
     RequestAllowed,
     RequestDenied,

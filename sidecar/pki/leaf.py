@@ -59,6 +59,11 @@ class LeafMinter:
             .add_extension(_authority_key_identifier(ca.certificate), critical=False)
         )
 
+    @property
+    def expired(self) -> bool:
+        """Whether the CA's validity, or that of a certificate above it, is over."""
+        return utc(self._now()) >= self._not_after
+
     def mint(self, host: Host) -> x509.Certificate:
         """
         Make the leaf for one host.

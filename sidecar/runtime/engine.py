@@ -91,6 +91,7 @@ async def serve(
             if not all(instance.is_running for instance in proxyserver.servers):
                 raise CannotRun("the listeners could not be started; the log above says why")
             session.announce(tuple(listen))
+            session.expiry.start()
             await master.running()
             await stop
             await proxyserver.servers.update([])  # no new connections
@@ -101,6 +102,7 @@ async def serve(
                 _log.warning("%d request(s) had not finished after %.1f s and were ended", left, waited)
     finally:
         stop.cancel()
+        session.expiry.stop()
         session.ledger.shut_down()
         for connection_id in list(proxyserver.connections):
             engine.end_connection(str(connection_id), "the sidecar stops")

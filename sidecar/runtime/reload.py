@@ -96,6 +96,7 @@ def reloading(path: Path, *, signals: Collection[signal.Signals] = (), poll: boo
         for number in signals:
             loop.add_signal_handler(number, reloader.reload)
         try:
+            # Unread: a workload that uses up all descriptors must not keep a stricter policy from coming into force.
             async with watching(lambda: (path,), reloader.reload, unread=lambda: reloader.unread, poll=poll):
                 yield
         finally:

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +13,17 @@ from OpenSSL import SSL
 from sidecar import __version__
 from sidecar.errors import SidecarError
 from sidecar.events.log import EventLog, Sink
-from sidecar.events.model import CaLoaded, Level, PolicyLoaded, SessionStarted, Summary
+from sidecar.events.model import CaLoaded, CaRotated, Level, PolicyLoaded, SessionStarted, Summary
 from sidecar.hosts import HostError, IPAddress, parse_host
 from sidecar.ledger import Ledger
 from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.pem import certificates_in
+from sidecar.pki.rotation import Take
 from sidecar.pki.session_ca import SessionCa
 from sidecar.policy import Policy, lint_policy
+from sidecar.problem import Failure
+from sidecar.reasons import Reason
+from sidecar.runtime.expiry import Expiry
 from sidecar.store import PolicyStore
 from sidecar.upstream_proxy import UpstreamProxy, UpstreamProxyError, parse_upstream_proxy
 
@@ -33,7 +37,13 @@ _SYSTEM_ROOTS = (
 
 _RESOLVE = re.compile(r"(?P<name>[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?:(?P<address>\[[^\]]+\]|[0-9.]+)")
 
+type Clock = Callable[[], datetime]
 type Pinned = Mapping[tuple[str, int | None], IPAddress]
+
+
+def wall_clock() -> datetime:
+    """Aware, UTC."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,7 @@ class Settings:
     pinned: Pinned = field(default_factory=dict)
     idle_seconds: int = 3600  # of silence, after which a connection is ended
     upstream_proxy: UpstreamProxy | None = None
+    now: Clock = wall_clock  # by which the CA is valid
 
 
 class Session:
@@ -60,10 +71,38 @@ class Session:
         self._roots = root_files(settings.upstream_ca)
         self.log = EventLog(session=settings.session, sink=settings.sink, level=settings.level)
         self.ledger = Ledger(self.log.emit, opened=self.log.connection_opened)
-        self._minter = LeafMinter(settings.ca, lambda: datetime.now(UTC))
+        self.now = settings.now
+        self._minter = LeafMinter(settings.ca, self.now)
+        self.ca_problems: tuple[str, ...] = ()  # of what is mounted in the place of the CA that signs
+        self.ca_pending: str | None = None  # why a new CA isn't used yet
+        self.expiry = Expiry(lambda: self._minter.ca, self.log.emit, self.now)
 
     def minter(self) -> LeafMinter:
         return self._minter
+
+    def ca_expired(self) -> Failure | None:
+        """Why nothing is let through that a certificate is needed for, nor any request; None while the CA is valid."""
+        if not (minter := self._minter).expired:
+            return None
+        text = f"the session CA {minter.ca.common_name!r} expired at {minter.ca.not_after:%FT%TZ}"
+        return Failure(Reason.CA_EXPIRED, text)
+
+    def rotate(self, ca: SessionCa, decided: Take) -> None:
+        """Have *ca* sign from now on. Leaves of the old one, and TLS tickets, are forgotten; connections go on."""
+        old, self._minter = self._minter, LeafMinter(ca, self.now, key=self._minter.key)
+        self.log.emit(
+            CaRotated(
+                subject=ca.certificate.subject.rfc4514_string(),
+                fingerprint_sha256=ca.fingerprint(),
+                old_fingerprint_sha256=old.ca.fingerprint(),
+                not_before=ca.not_before.isoformat(),
+                not_after=ca.not_after.isoformat(),
+                chain_length=len(ca.chain),
+                root_changed=decided.root_changed,
+                reason=decided.reason,
+            )
+        )
+        self.expiry.start()
 
     def load_roots(self, context: SSL.Context | ssl.SSLContext) -> None:
         """Trust the upstream roots, and only them, in *context*."""
@@ -101,6 +140,7 @@ class Session:
 
     def close(self) -> Summary:
         """End the session: what is still open gets its closing record, the summary is written and returned."""
+        self.expiry.stop()
         for record in self.ledger.connections():
             self.ledger.disconnect(record.id)
         return self.log.close().summary

@@ -36,7 +36,8 @@ async def watching(
             a mounted ConfigMap or Secret; a file needn't be there.
         changed: Reads them. Called once soon after the start, since they may have changed since they were read first.
             May be cancelled, and is then called again; must not raise.
-        unread: What is in the files isn't known, since the system refused to read them; they are tried again.
+        unread: Says that files which haven't changed are read all the same, every few seconds: the system refused to
+            read them, or time alone changes what follows from them.
         poll: Look at the folders now and then, without the kernel's notifications.
     """
     task = asyncio.ensure_future(_Watch(paths, changed, unread).run(poll=poll))
@@ -83,7 +84,6 @@ class _Watch:
         async with self._looking:
             now = {path: signature(path) for path in self._paths()}
             named = any(path.name in told for path in now)
-            # Unread: a workload that uses up the file descriptors must not keep what is new from coming into force.
             if named or now != self._seen or (self._unread() and any(now.values())):
                 await self._changed()
                 self._seen = now

@@ -402,6 +402,7 @@ def known_metrics() -> set[str]:
         requests_open=0,
         policy_generation=1,
         ca_seconds=0,
+        ca_reload_ok=True,
         events_dropped=0,
         ready=True,
     )

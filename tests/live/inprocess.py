@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -12,12 +12,12 @@ from typing import Any
 import orjson
 
 from sidecar.events.model import Level
-from sidecar.pki.session_ca import issue_session_ca
+from sidecar.pki.session_ca import SessionCa, issue_session_ca
 from sidecar.policy import parse_policy
-from sidecar.runtime.engine import serve
+from sidecar.runtime.engine import Service, serve
 from sidecar.runtime.listeners import address_of, bind, explicit
-from sidecar.runtime.session import Session, Settings
-from tests.live.sidecars import until
+from sidecar.runtime.session import Clock, Session, Settings, wall_clock
+from tests.live.sidecars import SECONDS, until
 
 
 class Lines:
@@ -37,8 +37,21 @@ class Lines:
 class InProcess:
     """What a test sees of it."""
 
-    def __init__(self, session: Session, sink: Lines, listen: str, bundle: Path) -> None:
-        self.session, self.listen, self.bundle, self._sink = session, listen, bundle, sink
+    def __init__(
+        self, session: Session, sink: Lines, listen: str, trust: Path, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.session, self.listen, self.trust, self._sink, self._loop = session, listen, trust, sink, loop
+
+    @property
+    def bundle(self) -> Path:
+        return self.trust / "bundle.pem"
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the sidecar's thread call *function*; returns once it has."""
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(function)
+        self._loop.call_soon_threadsafe(done.set)
+        assert done.wait(SECONDS)
 
     @property
     def port(self) -> int:
@@ -57,12 +70,19 @@ class InProcess:
 
 @contextmanager
 def in_process(
-    folder: Path, policy: str, *, upstream_ca: Path, names: tuple[str, ...], level: Level = "info"
+    folder: Path,
+    policy: str,
+    *,
+    upstream_ca: Path,
+    names: tuple[str, ...],
+    level: Level = "info",
+    ca: SessionCa | None = None,
+    now: Clock = wall_clock,
+    services: Sequence[Service] = (),
 ) -> Iterator[InProcess]:
     """Serve *policy* on a free loopback port; *names* lead to 127.0.0.1."""
-    ca, sink = issue_session_ca(common_name="in-process", now=datetime.now(UTC)), Lines()
-    bundle = folder / "ca.pem"
-    bundle.write_bytes(ca.root_pem())
+    ca, sink = ca or issue_session_ca(common_name="in-process", now=datetime.now(UTC)), Lines()
+    (folder / "bundle.pem").write_bytes(ca.root_pem())
     session = Session(
         Settings(
             policy=parse_policy(policy),
@@ -72,6 +92,7 @@ def in_process(
             level=level,
             upstream_ca=upstream_ca,
             pinned={(name, None): IPv4Address("127.0.0.1") for name in names},
+            now=now,
         )
     )
     listener = bind(IPv4Address("127.0.0.1"), 0)
@@ -86,7 +107,12 @@ def in_process(
         try:
             loop.run_until_complete(
                 serve(
-                    session, [explicit(listener)], listen=[address_of(listener)], until=until_stopped, drain_seconds=0.2
+                    session,
+                    [explicit(listener)],
+                    listen=[address_of(listener)],
+                    until=until_stopped,
+                    drain_seconds=0.2,
+                    services=services,
                 )
             )
         except BaseException as e:
@@ -94,7 +120,7 @@ def in_process(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    running = InProcess(session, sink, address_of(listener), bundle)
+    running = InProcess(session, sink, address_of(listener), folder, loop)
     running.event("policy_loaded")
     try:
         yield running

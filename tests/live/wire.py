@@ -7,14 +7,24 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.settings
 
-from tests.live.sidecars import SECONDS, Sidecar
+from tests.live.sidecars import SECONDS
+
+
+class Proxy(Protocol):
+    """A running sidecar, a process or in this one: where it listens, and what its clients trust."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def trust(self) -> Path: ...
 
 
 def environment(*, proxy: str | None = None, **more: str) -> dict[str, str]:
@@ -45,11 +55,11 @@ class Answer:
         return self.problem["reason"] if "problem" in self.headers.get("content-type", "") else None
 
 
-def dial(sidecar: Sidecar) -> socket.socket:
+def dial(sidecar: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", sidecar.port), SECONDS)
 
 
-def tunnel(sidecar: Sidecar, authority: str, *headers: str) -> socket.socket:
+def tunnel(sidecar: Proxy, authority: str, *headers: str) -> socket.socket:
     """A CONNECT that was answered with 200; *headers* are lines, by default a Host that says the same."""
     sock = dial(sidecar)
     lines = (f"CONNECT {authority} HTTP/1.1", *(headers or (f"Host: {authority}",)))
@@ -58,7 +68,7 @@ def tunnel(sidecar: Sidecar, authority: str, *headers: str) -> socket.socket:
     return sock
 
 
-def trusting(sidecar: Sidecar | None, *alpn: str) -> ssl.SSLContext:
+def trusting(sidecar: Proxy | None, *alpn: str) -> ssl.SSLContext:
     """A client's context that trusts the session's bundle; without a sidecar, nobody."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if sidecar is not None:
@@ -69,7 +79,7 @@ def trusting(sidecar: Sidecar | None, *alpn: str) -> ssl.SSLContext:
 
 
 def secure(
-    sidecar: Sidecar, authority: str, *connect_headers: str, sni: str = "", alpn: Sequence[str] = ()
+    sidecar: Proxy, authority: str, *connect_headers: str, sni: str = "", alpn: Sequence[str] = ()
 ) -> ssl.SSLSocket:
     """A tunnel with TLS in it; the SNI is the authority's name unless told otherwise."""
     name = sni or authority.rpartition(":")[0].strip("[]")
