@@ -9,6 +9,8 @@ from mitmproxy.proxy.layers.tls import ClientTLSLayer
 from OpenSSL import SSL
 
 MAX_CLIENT_HELLO = 64 * 1024  # bytes; post-quantum key shares make a ClientHello larger than a packet, not than this
+# A fatal alert, as it is before any key is agreed upon: internal_error "unrelated to the peer" (RFC 8446, section 6).
+_INTERNAL_ERROR = bytes((21, 3, 3, 0, 2, 2, 80))
 
 
 class Refuse(layer.Layer):
@@ -52,9 +54,9 @@ class Splice(layers.TCPLayer):
 class InterceptTls(ClientTLSLayer):
     """
     Stock, with four differences: an alert that comes after the handshake (as NSS and others send it) is told, not only
-    logged; what can't become a ClientHello is refused at once, not collected; the client gets the alert with which
-    OpenSSL breaks a handshake off; and the end is announced by close_notify (RFC 8446, section 6.1), without which
-    clients take the response for truncated.
+    logged; what can't become a ClientHello is refused at once, not collected; a handshake that we or OpenSSL break off
+    ends with an alert; and the end is announced by close_notify (RFC 8446, section 6.1), without which clients take the
+    response for truncated.
 
     Args:
         alert: Called with OpenSSL's words for an alert.
@@ -77,6 +79,13 @@ class InterceptTls(ClientTLSLayer):
             if start[5:6] not in (b"", b"\x01") or len(self.recv_buffer) + len(data) > MAX_CLIENT_HELLO:
                 return False, "Cannot parse ClientHello: it is none, or too large a one"
         return (yield from super().receive_handshake_data(data))
+
+    def start_tls(self) -> layer.CommandGenerator[None]:
+        for command in super().start_tls():  # a hook's reply, the only one, is nothing
+            if isinstance(command, commands.CloseConnection) and self.conn.state & ConnectionState.CAN_WRITE:
+                yield commands.SendData(self.conn, _INTERNAL_ERROR)  # no addon has said with what to answer
+            if not isinstance(command, commands.Log):  # whoever refused has said why
+                yield command
 
     def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
         if self.tls is not None and self.conn.state & ConnectionState.CAN_WRITE:

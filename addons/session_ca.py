@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from mitmproxy import connection, tls
+from mitmproxy import connection, exceptions, tls
 from OpenSSL import SSL
 
 from addons.guard import fails_closed
@@ -55,8 +55,7 @@ class SessionCaAddon:
         record.left_early = not tls_start.context.client.state & connection.ConnectionState.CAN_READ
         if (expired := self._ca_expired()) is not None:
             self.ledger.deny_connection(record, expired.reason, expired.detail)
-            tls_start.ssl_conn = without_certificate()
-            return
+            raise exceptions.AddonHalt  # no other addon may answer; the client gets an alert
         host = _sni(tls_start) or (record.authority.host if record.authority else None)
         if host is None:
             raise HostError("neither SNI nor a connection name to make a leaf for")
@@ -92,13 +91,6 @@ class SessionCaAddon:
         if len(self._contexts) > CONTEXTS:
             self._contexts.popitem(last=False)
         return context
-
-
-def without_certificate() -> SSL.Connection:
-    """A server that has nothing to show: OpenSSL answers each ClientHello with the alert handshake_failure."""
-    refusing = SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD))
-    refusing.set_accept_state()
-    return refusing
 
 
 def _sni(tls_start: tls.TlsData) -> Host | None:

@@ -19,7 +19,7 @@ import pytest
 
 from sidecar.control.client import ControlClient, Unreachable
 from sidecar.control.messages import MessageError, kept_json, parse_announcement, parse_kept, parse_report, report_json
-from sidecar.control.readiness import Facts, FenceMode, not_ready, not_started
+from sidecar.control.readiness import Facts, FenceMode, not_ready, not_started, notes
 from sidecar.control.sockets import KeptReport, bind_control
 from sidecar.errors import CannotRun
 from sidecar.fence.canaries import canary_line
@@ -67,6 +67,21 @@ READY = Facts(
 def test_readiness(facts: Facts, started: bool, missing: list[str]) -> None:
     assert [condition.condition for condition in not_ready(facts)] == missing
     assert (not not_started(facts)) is started
+
+
+@pytest.mark.parametrize(
+    ("facts", "noted"),
+    [
+        pytest.param(READY, [], id="all is well"),
+        pytest.param(replace(READY, ca_problems=("ca.pem: x",)), ["ca_reload"], id="the mounted CA is invalid"),
+        pytest.param(replace(READY, ca_pending="why"), ["ca_rotation"], id="a new root waits"),
+        pytest.param(replace(READY, ca_expiring=True), ["ca_expiring"], id="the CA's end is near"),
+        pytest.param(replace(READY, ca_expiring=True, now=READY.not_after), [], id="over is a reason, not a note"),
+    ],
+)
+def test_notes_make_nothing_unready(facts: Facts, noted: list[str]) -> None:
+    assert [condition.condition for condition in notes(facts)] == noted
+    assert [condition.condition for condition in not_ready(facts)] == (["ca"] if facts.now != NOW else [])
 
 
 def test_messages_survive_the_way() -> None:

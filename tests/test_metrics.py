@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.events.log import EventLog
 from sidecar.events.model import (
     CanaryFailed,
+    CaReloadFailed,
+    CaRotated,
     ConnectionAllowed,
     ConnectionClosed,
     ConnectionDenied,
@@ -30,7 +32,7 @@ from sidecar.events.model import (
 )
 from sidecar.metrics import COUNTERS, Gauges, Metrics
 from sidecar.names.outcomes import DnsReason
-from sidecar.reasons import HandshakeReason, Reason
+from sidecar.reasons import HandshakeReason, Reason, RotationReason
 from tests.live.sidecars import SECONDS, running, until
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,11 @@ def loaded(revoked: int = 0) -> PolicyLoaded:
 FAILED = RequestFailed(**REQUEST, **CARRIED, reason=Reason.TIMEOUT, detail="", duration_ms=400)
 CLOSED = RequestClosed(**REQUEST, **CARRIED, status=200, duration_ms=10.5)
 RELOAD_FAILED = PolicyReloadFailed(source="p", problems=("x",), generation=1, policy_hash="h")
+ROTATED = CaRotated(
+    subject="CN=new", fingerprint_sha256="n", old_fingerprint_sha256="o", not_before="b", not_after="a", chain_length=1,
+    root_changed=False, reason=RotationReason.SAME_ROOT,
+)  # fmt: skip
+CA_FAILED = CaReloadFailed(source="ca", problems=("x",), fingerprint_sha256="o")
 
 
 def samples(text: bytes) -> dict[str, float]:
@@ -154,6 +161,8 @@ def scrape(*events: Event, gauges: Gauges = QUIET) -> dict[str, float]:
         pytest.param([RELOAD_FAILED], "egress_policy_reload_ok", 0, id="an invalid policy is the newest"),
         pytest.param([RELOAD_FAILED, loaded()], "egress_policy_reload_ok", 1, id="until a valid one comes"),
         pytest.param([loaded(revoked=5)], "egress_connections_revoked_total", 5, id="connections that lost something"),
+        pytest.param([ROTATED], "egress_ca_rotations_total", 1, id="another CA"),
+        pytest.param([CA_FAILED], "egress_ca_reload_failures_total", 1, id="a CA that can't be used"),
         pytest.param(
             [CanaryFailed(canary="c", expected="held", seen="got through")],
             "egress_canaries_failed_total", 1,
@@ -179,6 +188,7 @@ def test_what_an_event_adds(events: list[Event], name: str, value: float) -> Non
         pytest.param(replace(QUIET, policy_generation=9), "egress_policy_generation", 9, id="generation"),
         pytest.param(QUIET, "egress_ca_expiry_seconds", 3600.5, id="the CA's end"),
         pytest.param(replace(QUIET, ca_seconds=-1), "egress_ca_expiry_seconds", -1, id="past the CA's end"),
+        pytest.param(replace(QUIET, ca_reload_ok=False), "egress_ca_reload_ok", 0, id="the mounted CA is invalid"),
         pytest.param(replace(QUIET, events_dropped=4), "egress_events_dropped_total", 4, id="dropped events"),
         pytest.param(replace(QUIET, ready=False), "egress_ready", 0, id="not ready"),
     ],

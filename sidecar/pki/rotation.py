@@ -73,11 +73,9 @@ def decide(
     if (old_since := _since(bundle, old)) is None:
         return Take(RotationReason.OLD_ROOT_WITHDRAWN)
     both_until = max(old_since, new_since) + overlap
-    return (
-        Take(RotationReason.OVERLAP_OVER)
-        if now >= both_until
-        else Wait(PendingReason.OVERLAP, min(both_until, old.not_after))
-    )
+    if now >= both_until:
+        return Take(RotationReason.OVERLAP_OVER)
+    return Wait(PendingReason.OVERLAP, min(both_until, old.not_after))
 
 
 def seen(before: Since, bundle: Iterable[x509.Certificate], now: datetime) -> Since:

@@ -189,7 +189,7 @@ def test_a_client_with_old_versions_only_is_told_so(sidecar: Sidecar) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.raises(OSError), tunnel(sidecar, f"{host}:443") as sock:
+    with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"), tunnel(sidecar, f"{host}:443") as sock:
         context.wrap_socket(sock, server_hostname=host)
 
     failed = the_one(sidecar, host)
@@ -202,7 +202,7 @@ def test_a_client_without_a_common_cipher_is_told_so(sidecar: Sidecar) -> None:
     context = trusting(None)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES128-SHA:@SECLEVEL=0")
-    with pytest.raises(OSError), tunnel(sidecar, f"{host}:443") as sock:
+    with pytest.raises(ssl.SSLError, match="ALERT_HANDSHAKE_FAILURE"), tunnel(sidecar, f"{host}:443") as sock:
         context.wrap_socket(sock, server_hostname=host)
 
     failed = the_one(sidecar, host)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,13 @@ def test_nothing_is_left_after_a_signal(scene: Scene, tmp_path: Path, number: si
     port = int(proxy.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), SECONDS)
+
+
+def test_its_ca_lives_as_long_as_it_is_told(scene: Scene, tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+
+    scene.run(tmp_path, "true", options=["--validity-hours", "48", "--events", str(events)])
+
+    (loaded,) = (line for line in map(json.loads, events.read_text().splitlines()) if line["event"] == "ca_loaded")
+    begin, end = (datetime.fromisoformat(loaded[name]) for name in ("not_before", "not_after"))
+    assert end - begin == timedelta(hours=48 + 2)  # an hour before and after, for clocks that disagree

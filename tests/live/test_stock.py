@@ -6,10 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from sidecar.pki.session_ca import issue_session_ca
+from tests.live.secrets import rename_over
 from tests.live.sidecars import Sidecar, make_trust, until
 from tests.live.upstreams import Root, serving
 
@@ -95,6 +98,21 @@ def test_stock_mitmproxy_with_our_addons(program: str, tmp_path: Path) -> None:
         assert "default_deny" in onboarding
         assert len(upstream.requests) == 1
         assert sidecar.event("session_ended")["summary"]["requests_denied"] == 3
+
+
+def test_stock_mitmproxy_follows_the_ca(tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    with (
+        serving(root.context("api.test")) as (port, _),
+        stock(tmp_path, "mitmdump", root.pem, POLICY.format(port=port)) as sidecar,
+    ):
+        assert "hello from api.test" in curl(sidecar, f"https://api.test:{port}/")
+        fresh = issue_session_ca(common_name="fresh", now=datetime.now(UTC))
+        rename_over(tmp_path / "ca", {"ca.pem": fresh.chain_pem(), "ca-key.pem": fresh.key_pem()})
+        rotated = sidecar.event("ca_rotated")
+        (sidecar.trust / "bundle.pem").write_bytes(fresh.root_pem())
+        assert "hello from api.test" in curl(sidecar, f"https://api.test:{port}/")
+    assert (rotated["reason"], rotated["fingerprint_sha256"]) == ("no_trust_bundle", fresh.fingerprint())
 
 
 @pytest.mark.parametrize(
