@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from sidecar.pki.rotation import OVERLAP
 from sidecar.policy import parse_policy
 from sidecar.runtime import rotation, watch
-from sidecar.runtime.rotation import Mounted, Rotator
+from sidecar.runtime.rotation import Mounted, Rotator, read_bundle
 from sidecar.runtime.session import Session, Settings
 from sidecar.secrets import load_ca
 from tests.pki.authorities import DAY, Authority, authority
@@ -98,6 +98,7 @@ class Scene:
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scene]:
     monkeypatch.setattr(rotation, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(rotation, "STEADY_SECONDS", 0.01)
     monkeypatch.setattr(watch, "LOOK_AGAIN_MS", 100)  # for what the clock alone changes
 
     def play(acts: Callable[[Scene], Awaitable[None]], *, bundle: bool = True, patience: float = SECONDS) -> Scene:
@@ -178,6 +179,30 @@ def test_a_withdrawn_root_is_replaced_at_once(play: Callable[..., Scene]) -> Non
         assert (rotated["reason"], rotated["root_changed"], scene.signs) == ("old_root_withdrawn", True, "new")
 
     play(acts)
+
+
+def test_a_bundle_that_is_being_written_has_withdrawn_nothing(
+    play: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        reads.append(path)
+        return read_bundle(path)
+
+    async def acts(scene: Scene) -> None:
+        scene.trust(OLD_ROOT, NEW_ROOT)
+        scene.write(files(NEW, NEW_ROOT))
+        await scene.until(lambda: any(e["reason"] == "overlap" for e in scene.events("ca_rotation_pending")))
+        monkeypatch.setattr(rotation, "read_bundle", counted)
+        scene.bundle.write_bytes(NEW_ROOT.pem)
+        await scene.until(lambda: reads)
+        scene.bundle.write_bytes(NEW_ROOT.pem + OLD_ROOT.pem)
+        await scene.read_again()
+
+    monkeypatch.setattr(rotation, "STEADY_SECONDS", 2.0)
+    scene = play(acts)
+    assert scene.signs == "old" and not scene.events("ca_rotated")
 
 
 def test_an_expired_ca_is_replaced_whatever_the_bundle_holds(play: Callable[..., Scene]) -> None:

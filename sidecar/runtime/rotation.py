@@ -27,6 +27,7 @@ from sidecar.secrets import ca_paths, load_ca
 
 PATIENCE_SECONDS = 3.0  # for files that don't belong together to become a CA: they are written one after the other
 AGAIN_SECONDS = 0.2  # between two readings meanwhile
+STEADY_SECONDS = 1.0  # without a change, before a root that has left the bundle counts as withdrawn
 
 _log = logging.getLogger(__name__)
 
@@ -77,17 +78,16 @@ class Rotator:
 
     async def read(self) -> None:
         """Read all files anew, and do what follows from them."""
-        await self._read_bundle()
         try:
+            await self._read_bundle()
             ca = await self._read_ca()
+            self._session.ca_problems = ()
+            self._consider(ca)
         except SidecarError as e:
             self._failed((str(e),))
         except Exception as e:  # a defect in reading must not end the watching
             _log.exception("the CA could not be read")
             self._failed((f"{self._mounted.ca}: can't be read: {type(e).__name__}",))
-        else:
-            self._session.ca_problems = ()
-            self._consider(ca)
 
     def _consider(self, new: SessionCa) -> None:
         """Decide about the CA that is mounted, as things stand and by the clock as it is."""
@@ -154,7 +154,13 @@ class Rotator:
         if (path := self._mounted.bundle) is None:
             return
         try:
-            certificates = await asyncio.to_thread(read_bundle, path)
+            certificates = set(await asyncio.to_thread(read_bundle, path))
+            while self._bundle.keys() - certificates:
+                # Withdrawn, or not written yet: a bundle that is written in place has its roots one after the other.
+                await asyncio.sleep(STEADY_SECONDS)
+                before, certificates = certificates, set(await asyncio.to_thread(read_bundle, path))
+                if certificates == before:
+                    break
         except SidecarError as e:
             if self._readable:
                 _log.warning("%s", e)
