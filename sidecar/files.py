@@ -15,43 +15,54 @@ PUBLIC = 0o644
 SECRET_FOLDER = 0o700
 PUBLIC_FOLDER = 0o755
 
+type Owner = tuple[int, int]  # user and group, numbers
+
 
 class CannotWrite(CannotRun):
     """This user may not write here, or the disk is full."""
 
 
-def write_file(path: Path, data: bytes, mode: int) -> None:
+def write_file(path: Path, data: bytes, mode: int, owner: Owner | None = None) -> None:
     """
     Replace a file atomically: after a crash there is the old content or the new one.
 
     Raises:
-        CannotWrite: The file system refuses.
+        CannotWrite: The file system refuses, or this user may not give files to *owner*.
     """
     with _explained(path):
         try:
-            _stage(path, data, mode)
-        except OSError:
+            _stage(path, data, mode, owner)
+        except (OSError, CannotWrite):
             discard_staged(path)  # half a file would go on to fill the disk
             raise
         _commit(path)
 
 
-def write_pair(first: Path, first_data: bytes, second: Path, second_data: bytes, mode: int) -> None:
+def write_pair(
+    first: Path,
+    first_data: bytes,
+    second: Path,
+    second_data: bytes,
+    mode: int,
+    second_mode: int | None = None,
+    owner: Owner | None = None,
+) -> None:
     """
     Replace two files of one folder that only mean something together.
 
     Two renames can't be one step. So both are written beside their places first; only then *first* is put in its
     place, then *second*. A crash in between leaves *second*'s content whole in ``staged(second)``: whoever finds that
-    it belongs to *first* calls `finish_pair`.
+    it belongs to *first* calls `finish_pair`. Both have *mode*, or the second one its own.
 
     Raises:
-        CannotWrite: The file system refuses. Before the first rename, nothing has changed.
+        CannotWrite: The file system refuses, or this user may not give files to *owner*. Before the first rename,
+            nothing has changed.
     """
     with _explained(first):
         try:
-            _stage(second, second_data, mode)
-            _stage(first, first_data, mode)
-        except OSError:
+            _stage(second, second_data, mode if second_mode is None else second_mode, owner)
+            _stage(first, first_data, mode, owner)
+        except (OSError, CannotWrite):
             discard_staged(first, second)
             raise
         _commit(first)
@@ -89,12 +100,27 @@ def write_folder(folder: Path, files: Mapping[str, bytes], mode: int) -> tuple[l
     written, unchanged = [], []
     for name, data in files.items():
         path = folder / name
-        if _is_current(path, data, mode):
+        if is_current(path, data, mode):
             unchanged.append(path)
         else:
             write_file(path, data, mode)
             written.append(path)
     return written, unchanged
+
+
+def is_current(path: Path, data: bytes, mode: int, owner: Owner | None = None) -> bool:
+    """Whether a file has this content and mode already, and this owner if one is given."""
+    try:
+        status = path.lstat()
+        # Regular files only: reading a named pipe that somebody put there would wait forever.
+        return (
+            stat.S_ISREG(status.st_mode)
+            and stat.S_IMODE(status.st_mode) == mode
+            and owner in (None, (status.st_uid, status.st_gid))
+            and path.read_bytes() == data
+        )
+    except OSError:
+        return False
 
 
 def make_folder(folder: Path, mode: int, *, own: Iterable[str]) -> None:
@@ -138,7 +164,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _stage(path: Path, data: bytes, mode: int) -> None:
+def _stage(path: Path, data: bytes, mode: int, owner: Owner | None) -> None:
     beside = staged(path)
     beside.unlink(missing_ok=True)
     # O_EXCL: who else may write to this folder could have put a link there since.
@@ -146,8 +172,20 @@ def _stage(path: Path, data: bytes, mode: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
+        if owner is not None:
+            _give(descriptor, path, owner)
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)
+
+
+def _give(descriptor: int, path: Path, owner: Owner) -> None:
+    try:
+        os.fchown(descriptor, *owner)
+    except PermissionError:
+        raise CannotWrite(
+            f"{path} may not be given to {owner[0]}:{owner[1]} by this user; run as that user instead, "
+            "or as root with CHOWN"
+        ) from None
 
 
 def _commit(path: Path) -> None:
@@ -158,15 +196,6 @@ def _commit(path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_current(path: Path, data: bytes, mode: int) -> bool:
-    try:
-        status = path.lstat()
-        # Regular files only: reading a named pipe that somebody put there would wait forever.
-        return stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == mode and path.read_bytes() == data
-    except OSError:
-        return False
 
 
 @contextmanager

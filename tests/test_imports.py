@@ -27,6 +27,7 @@ EDGES = (
     "sidecar/events/log.py",
     "sidecar/events/sinks.py",
     "sidecar/files.py",
+    "sidecar/issue.py",
     "sidecar/logs.py",
     "sidecar/names/upstream.py",
     "sidecar/netfilter/apply.py",

@@ -14,6 +14,7 @@ import sidecar.cli.trust as trust
 from sidecar import __version__
 from sidecar.cli.bootstrap import bootstrap
 from sidecar.cli.exec import exec_
+from sidecar.cli.issue import issue
 from sidecar.cli.netfilter import netfilter
 from sidecar.cli.render import render
 from sidecar.cli.run import run
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 app.command(short_help="Make the session CA and what the workload trusts.")(bootstrap)
+app.command(short_help="Make this pod's own certificate, in an init container.")(issue)
 app.command(short_help="Run the proxy until SIGTERM.")(run)
 app.command(
     name="exec",

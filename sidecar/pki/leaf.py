@@ -15,7 +15,7 @@ LIFETIME = timedelta(
     days=30
 )  # at most: clients refuse leaves of long validity, and the CA's own end comes first anyway
 BACKDATE = timedelta(hours=1)
-_COMMON_NAME_LIMIT = 64  # RFC 5280, ub-common-name
+COMMON_NAME_LIMIT = 64  # RFC 5280, ub-common-name
 
 
 class LeafMinter:
@@ -56,7 +56,7 @@ class LeafMinter:
             .add_extension(key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-            .add_extension(_authority_key_identifier(ca.certificate), critical=False)
+            .add_extension(authority_key_identifier(ca.certificate), critical=False)
         )
 
     @property
@@ -82,11 +82,8 @@ class LeafMinter:
         """
         now = utc(self._now())
         if not self._not_before <= now < self._not_after:
-            raise CaError(
-                f"the CA {self.ca.common_name!r} is valid from {self._not_before} to {self._not_after}, "
-                f"and now is {now}; mount a current one, or run bootstrap --force"
-            )
-        fits = len(host.name) <= _COMMON_NAME_LIMIT
+            check_validity(self.ca, now)
+        fits = len(host.name) <= COMMON_NAME_LIMIT
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, host.name)] if fits else []
         name = x509.DNSName(host.name) if host.address is None else x509.IPAddress(host.address)
         return (
@@ -99,7 +96,20 @@ class LeafMinter:
         )
 
 
-def _authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def check_validity(ca: SessionCa, now: datetime) -> None:
+    """
+    Raises:
+        CaError: The CA, or one above it, has expired or isn't valid yet.
+    """
+    if not ca.not_before <= utc(now) < ca.not_after:
+        raise CaError(
+            f"the CA {ca.common_name!r} is valid from {ca.not_before} to {ca.not_after}, "
+            f"and now is {utc(now)}; mount a current one, or run bootstrap --force"
+        )
+
+
+def authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """What a certificate names its issuer's key by; RFC 5280, section 4.2.1.1."""
     # Copied, not computed: an issuer may derive its identifier in a way of its own (RFC 7093), and clients compare.
     try:
         identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
