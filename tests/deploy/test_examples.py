@@ -6,8 +6,11 @@ from pathlib import Path
 
 import jsonpatch
 import pytest
+import typer.main
 import yaml
+from typer.core import TyperGroup
 
+from sidecar.cli import app
 from sidecar.inject.config import Config
 from sidecar.inject.load import parse_config
 from sidecar.inject.names import PROFILE_LABEL
@@ -17,6 +20,7 @@ from sidecar.policy.lint import lint_policy
 from tests.deploy.chart import EXAMPLES, Object, check, crds, example_values, one, render, versions
 
 MANIFESTS = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "values.yaml")
+SERVING = EXAMPLES / "pod-serving.yaml"
 RENDERED = render(example_values() | {"trust": {"enabled": True}})
 OURS = {
     "transparent": ["egress-bootstrap", "egress-netfilter", "egress-sidecar", "egress-fence-check"],
@@ -26,6 +30,10 @@ OURS = {
 
 def documents(path: Path) -> list[Object]:
     return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def always_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def config() -> Config:
@@ -77,7 +85,7 @@ def test_manifests_are_valid(path: Path) -> None:
             assert check(document, version, custom) or (document["kind"] == "Bundle" and not custom)
 
 
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.name))
+@pytest.mark.parametrize("path", [path for path in MANIFESTS if path != SERVING], ids=lambda path: str(path.name))
 def test_no_manifest_mentions_the_sidecar(path: Path) -> None:
     spec = pod_of(path)["spec"]
     assert "initContainers" not in spec
@@ -102,6 +110,41 @@ def test_pods_get_the_sidecar_and_are_admitted(name: str, profile: str) -> None:
     for version in versions():
         if int(version.partition(".")[2]) >= 29:  # native sidecars
             assert check(pod, version, {})
+
+
+def test_a_pod_that_makes_its_own_certificate_is_injected_and_admitted_like_any_other() -> None:
+    pod = injected(pod_of(SERVING))
+
+    assert [container["name"] for container in pod["spec"]["initContainers"]] == [*OURS["transparent"], "issue"]
+    assert ask("validate", pod)["allowed"], ask("validate", pod)
+
+
+def test_the_issuing_ca_is_mounted_by_the_init_container_alone() -> None:
+    spec = injected(pod_of(SERVING))["spec"]
+    mounting = {
+        container["name"]: mount.get("readOnly")
+        for container in [*spec["initContainers"], *spec["containers"]]
+        for mount in container.get("volumeMounts", [])
+        if mount["name"] == "issuing-ca"
+    }
+    volume = next(volume for volume in spec["volumes"] if volume["name"] == "tls")
+
+    assert mounting == {"issue": True}
+    assert volume["emptyDir"]["medium"] == "Memory"
+
+
+def test_the_init_containers_command_line_is_one_of_ours() -> None:
+    container = pod_of(SERVING)["spec"]["initContainers"][0]
+    name, *arguments = container["args"]
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    command = group.commands[name]
+
+    parsed = command.make_context(name, list(arguments)).params
+
+    assert {parsed["service"][0], str(parsed["out"]), str(parsed["ca_dir"])} == {"web", "/run/tls", "/run/issuing-ca"}
+    known = {variable for parameter in command.params for variable in always_list(parameter.envvar)}
+    assert {variable["name"] for variable in container["env"]} <= known
 
 
 def test_without_the_sidecar_they_are_refused() -> None:
