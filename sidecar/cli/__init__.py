@@ -18,7 +18,7 @@ from sidecar.cli.issue import issue
 from sidecar.cli.netfilter import netfilter
 from sidecar.cli.render import render
 from sidecar.cli.run import run
-from sidecar.cli.usage import complaint, unknown_variables
+from sidecar.cli.usage import complaint, drop_service_links, unknown_variables
 from sidecar.errors import SidecarError
 
 app = typer.Typer(
@@ -62,7 +62,8 @@ def _root(
     _asked: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     if isinstance(context.command, TyperGroup):
-        for warning in unknown_variables(os.environ, context.command):
+        links = tuple(drop_service_links(os.environ, context.command))
+        for warning in (*unknown_variables(os.environ, context.command), *links):
             print(f"sidecar: warning: {warning}", file=sys.stderr)
 
 

@@ -54,6 +54,29 @@ def unknown_variables(environment: Mapping[str, str], group: TyperGroup) -> Iter
         yield f"{name} is ignored: {advice}"
 
 
+def drop_service_links(environment: Mapping[str, str], group: TyperGroup) -> Iterator[str]:
+    """
+    Let no option read a variable that Kubernetes has set for a Service; a warning for each.
+
+    A Service ``egress-dns`` sets ``EGRESS_DNS_PORT=tcp://10.0.0.1:53`` in every container of its namespace: no pod
+    should fail to start since somebody has made one. The environment itself stays as it is.
+    """
+    dropped = set()
+    for command in _commands(group):
+        for parameter in command.params:
+            read = tuple(_names(getattr(parameter, "envvar", None)))
+            links = [name for name in read if name.endswith("_PORT") and _SERVICE_URL.match(environment.get(name, ""))]
+            if links:
+                parameter.envvar = [name for name in read if name not in links]
+                dropped.update(links)
+    for name in sorted(dropped):
+        service = name.removesuffix("_PORT").lower().replace("_", "-")
+        yield (
+            f"{name} is ignored: {environment[name]!r} is what Kubernetes sets for a Service named {service}; "
+            "set enableServiceLinks: false, or rename the Service"
+        )
+
+
 def refuse_without(needed: str, context: typer.Context, parameters: Iterable[str]) -> None:
     """
     Refuse options that only mean something together with *needed*, which wasn't given.

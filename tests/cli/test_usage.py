@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer.main
 from typer.core import TyperGroup
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from sidecar.cli import app, main
 from sidecar.cli.options import parse_listen, words
@@ -109,7 +109,31 @@ def test_the_warning_reaches_the_user() -> None:
     assert "sidecar: warning: EGRESS_POLCY is ignored: did you mean EGRESS_POLICY?" in done.stderr
 
 
-@pytest.mark.parametrize("path", [["run"], ["exec"], ["bootstrap"], ["netfilter"], ["fence", "check"]], ids=" ".join)
+LINK = "tcp://10.96.0.7:53"
+
+
+def plan_of_netfilter(**variables: str) -> Result:
+    return CliRunner().invoke(app, ["netfilter", "--dry-run"], env=variables)
+
+
+@pytest.mark.parametrize("variable", ["EGRESS_DNS_PORT", "EGRESS_CONTROL_PORT", "EGRESS_EXCLUDE_PORT"])
+def test_what_kubernetes_sets_for_a_service_is_no_setting(variable: str) -> None:
+    done = plan_of_netfilter(**{variable: LINK})
+
+    assert (done.exit_code, done.stdout) == (0, plan_of_netfilter().stdout)
+    service = variable.removesuffix("_PORT").lower().replace("_", "-")
+    assert f"{variable} is ignored: {LINK!r} is what Kubernetes sets for a Service named {service};" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_is_still_a_setting_and_a_wrong_one_an_error() -> None:
+    assert "15353" in plan_of_netfilter(EGRESS_DNS_PORT="15353").stdout
+    assert plan_of_netfilter(EGRESS_DNS_PORT="http://10.96.0.7:53").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "path", [["run"], ["exec"], ["bootstrap"], ["issue"], ["netfilter"], ["fence", "check"]], ids=" ".join
+)
 def test_help_in_80_columns_cuts_no_option_and_no_variable_off(path: list[str]) -> None:
     command = GROUP
     for word in path:
@@ -122,7 +146,7 @@ def test_help_in_80_columns_cuts_no_option_and_no_variable_off(path: list[str]) 
     for parameter in command.params:
         variable = getattr(parameter, "envvar", None)
         assert not parameter.opts[0].startswith("--") or parameter.opts[0] in text
-        assert variable is None or variable in text
+        assert all(name in text for name in ([variable] if isinstance(variable, str) else variable or ()))
 
 
 @pytest.mark.parametrize(
