@@ -1,5 +1,6 @@
 import json
 import os
+import ssl
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from sidecar.issue import Order, State, issue
 from sidecar.pki import SessionCa, issue_session_ca
 from sidecar.pki.held import names_in
 from sidecar.pki.serving import ServingError, Wish
-from tests.pki.authorities import DAY, NOW, openssl
+from tests.pki.authorities import DAY, NOW, openssl, shake_hands
 from tests.test_files import Died, die_at_rename
 
 FILES = ["ca.crt", "tls.crt", "tls.key"]
@@ -327,6 +328,25 @@ def test_a_mounted_secret_issues_as_well(order: Order, ca: SessionCa) -> None:
     (secret / "tls.key").write_bytes(ca.key_pem())
 
     assert issue(replace(order, ca_dir=secret), NOW).ca == ca
+
+
+def test_two_pods_prove_themselves_to_each_other(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    give_ca(tmp_path / "ca", issue_session_ca(common_name="session-7", now=now, validity=365 * DAY))
+    for name in ("web", "api"):
+        issue(Order(ca_dir=tmp_path / "ca", out=tmp_path / name, wish=Wish(hosts=(parse_host(name),))), now)
+
+    def context(side: ssl.Purpose, name: str) -> ssl.SSLContext:
+        made = ssl.create_default_context(side, cafile=tmp_path / name / "ca.crt")
+        made.load_cert_chain(tmp_path / name / "tls.crt", tmp_path / name / "tls.key")
+        made.verify_mode = ssl.CERT_REQUIRED
+        return made
+
+    server, client = context(ssl.Purpose.CLIENT_AUTH, "web"), context(ssl.Purpose.SERVER_AUTH, "api")
+
+    assert shake_hands(server, client, "web")["subjectAltName"] == (("DNS", "web"),)
+    with pytest.raises(ssl.SSLCertVerificationError, match="not valid for 'api'"):
+        shake_hands(server, client, "api")
 
 
 def test_an_end_that_is_the_cas_is_a_warning(order: Order) -> None:
