@@ -15,6 +15,27 @@ from sidecar.inject.workload import FORBIDDEN, capability_name
 
 _KINDS = ("initContainers", "containers", "ephemeralContainers")
 
+# Whoever is given one of these reads the node's files or another process; no runtime gives them unasked.
+_NODE_READERS = frozenset({"DAC_READ_SEARCH", "PERFMON", "SYS_RAWIO"})
+
+# Filled from the API server, or by what the cluster's administrator has set up. For all others (nfs, iscsi, gitRepo, …)
+# the node connects to wherever the pod says: a way out that no rule in the pod's network sees.
+_VOLUMES = frozenset(
+    {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "hostPath",  # judged apart
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+)
+_PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
 
 def objections(pod: Json, plan: SidecarPlan, config: Config) -> list[str]:
     """Why a new pod isn't admitted; empty if it is."""
@@ -102,6 +123,8 @@ def _volumes(spec: Json, plan: SidecarPlan, config: Config) -> Iterator[str]:
             yield f"volumes '{name}': hostPath: the node's files hold every pod's volumes, keys too; leave it out"
         if plan.ca_secret and plan.ca_secret in _secrets_of(volume):
             yield f"volumes '{name}': Secret '{plan.ca_secret}' holds the CA's key; leave it out"
+        if kinds := sorted(key for key in volume.keys() - {"name", *_VOLUMES} if volume[key] is not None):
+            yield f"volumes '{name}': {kinds[0]}: the node would connect there, past the fence; use a volume claim"
 
 
 def _secrets_of(volume: Json) -> set[object]:
@@ -129,6 +152,7 @@ def _container(where: str, container: Json, spec: Json, plan: SidecarPlan, confi
     if plan.transparent:
         yield from _privileges(where, context)
     yield from _mounts(where, container)
+    yield from _handlers(where, container)
     if plan.ca_secret and plan.ca_secret in _secrets_in_variables(container):
         yield f"{where}: env: Secret '{plan.ca_secret}' holds the CA's key; leave it out"
 
@@ -141,7 +165,7 @@ def _privileges(where: str, context: Json) -> Iterator[str]:
     capabilities = context.get("capabilities") or {}
     added = {capability_name(word) for word in items(capabilities, "add")}
     dropped = {capability_name(word) for word in items(capabilities, "drop")}
-    if asked := sorted(added & {*FORBIDDEN, "ALL"}):
+    if asked := sorted(added & {*FORBIDDEN, *_NODE_READERS, "ALL"}):
         yield f"{where}: capabilities.add {', '.join(asked)}: they lead past the fence; leave them out"
     if "ALL" not in dropped and (kept := [word for word in FORBIDDEN if word not in dropped | added]):
         yield f"{where}: capabilities.drop lacks {', '.join(kept)}; write drop: [ALL], and add what is needed"
@@ -153,6 +177,15 @@ def _mounts(where: str, container: Json) -> Iterator[str]:
             yield f"{where}: volumeMounts: '{mount['name']}' is the sidecar's alone; leave it out"
         elif mount.get("name") == names.TRUST_VOLUME and mount.get("readOnly") is not True:
             yield f"{where}: volumeMounts: '{names.TRUST_VOLUME}' is to be read only; write readOnly: true"
+
+
+def _handlers(where: str, container: Json) -> Iterator[str]:
+    hooks = container.get("lifecycle") or {}
+    handlers = {kind: container.get(kind) for kind in _PROBES} | {f"lifecycle.{kind}": hooks[kind] for kind in hooks}
+    for name, handler in handlers.items():
+        for kind in ("httpGet", "tcpSocket"):
+            if ((handler or {}).get(kind) or {}).get("host"):
+                yield f"{where}: {name}.{kind}.host: the node would connect there, past the fence; leave it out"
 
 
 def _secrets_in_variables(container: Json) -> set[object]:

@@ -221,7 +221,7 @@ CASES = [
         )
         for name in (
             "SETUID", "SETGID", "NET_RAW", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "BPF", "SYS_MODULE", "ALL",
-            "CAP_NET_ADMIN", "net_raw",
+            "CAP_NET_ADMIN", "net_raw", "DAC_READ_SEARCH", "PERFMON", "SYS_RAWIO",
         )
     ),
     Case("privileged", "agents-1", pod(container(securityContext={"privileged": True})), "sidecar", "privileged"),
@@ -235,6 +235,41 @@ CASES = [
     Case(
         "the node's files", "agents-1",
         pod(volumes=[{"name": "node", "hostPath": {"path": "/var/lib/kubelet"}}]), "sidecar", "hostPath",
+    ),
+    *(
+        Case(f"a volume that the node fetches by {kind}", "agents-1", pod(volumes=[{"name": "x", kind: source}]),
+             "sidecar", f"volumes 'x': {kind}")
+        for kind, source in (
+            ("nfs", {"server": "nfs.example.com", "path": "/"}),
+            ("iscsi", {"targetPortal": "192.0.2.1", "iqn": "iqn.2001-04.com.example:x", "lun": 0}),
+            ("gitRepo", {"repository": "https://git.example.com/x"}),
+            ("flexVolume", {"driver": "example.com/x"}),
+        )
+    ),
+    *(
+        Case(f"a node that connects elsewhere by {'.'.join(more)}", "agents-1", pod(container(**more)), "sidecar",
+             "host: the node would connect there")
+        for more in (
+            {"livenessProbe": {"httpGet": {"host": "192.0.2.1", "path": "/x", "port": 80}}},
+            {"readinessProbe": {"tcpSocket": {"host": "169.254.169.254", "port": 80}}},
+            {"lifecycle": {"postStart": {"httpGet": {"host": "example.com", "port": 80}}}},
+        )
+    ),
+    Case(
+        "harmless volumes and probes", "agents-1",
+        pod(
+            container(
+                livenessProbe={"httpGet": {"path": "/", "port": 80}},
+                lifecycle={"preStop": {"exec": {"command": ["true"]}}},
+            ),
+            volumes=[
+                {"name": "a", "persistentVolumeClaim": {"claimName": "a"}},
+                {"name": "b", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}},
+                {"name": "c", "downwardAPI": {"items": []}},
+                {"name": "d", "emptyDir": {}},
+            ],
+        ),
+        "sidecar",
     ),
     Case(
         "addresses of its own choice", "agents-1",
