@@ -21,6 +21,7 @@ _DEFAULTS: Final[dict[str, object]] = {
     "procMount": "Default",
     "protocol": "TCP",
     "recursiveReadOnly": "Disabled",
+    "resizePolicy": _ANY,  # with Kubernetes 1.27 and later, wherever there are resources
     "resources": _ANY,
     "scheme": "HTTP",
     "successThreshold": 1,
@@ -48,6 +49,8 @@ def intact(present: Any, expected: Any) -> bool:
 def _same(key: str, present: Any, expected: Any) -> bool:
     if key == "resources":
         return True  # how much it may use is the namespace's to say
+    if key == "imagePullPolicy" and present == "Always":
+        return True  # as AlwaysPullImages has it for every container, and no looser than what we write
     if key == "volumeMounts" and isinstance(present, list):
         present = [mount for mount in present if not _is_token(mount)]
     return intact(present, expected)

@@ -225,6 +225,18 @@ def test_guard_refuses_what_was_changed_and_mutate_puts_right_what_is_ours(api: 
     assert api.validate("agents-1", api.admit("agents-1", tampered)) == ""
 
 
+@pytest.mark.parametrize("namespace", ["agents-1", "old", "confined"])
+def test_what_the_api_server_s_own_plugins_complete_is_no_change(api: Api, namespace: str) -> None:
+    made = as_stored(api.admit(namespace, pod()))
+    for one in [*made["spec"]["initContainers"], *made["spec"]["containers"]]:
+        one["imagePullPolicy"] = "Always"  # AlwaysPullImages
+        one["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]  # InPlacePodVerticalScaling
+        one["resources"] = {"limits": {"memory": "1Gi"}}  # LimitRanger
+
+    assert api.validate(namespace, made) == ""
+    assert "patch" not in api.mutate(namespace, made)
+
+
 def test_guard_refuses_a_pod_that_was_never_injected(api: Api) -> None:
     assert "egress-sidecar" in api.validate("agents-1", pod())
     assert api.validate("elsewhere", pod()) == ""
