@@ -25,13 +25,20 @@ FORBIDDEN: Final = (
 )
 
 
-def trust_folder(container: Json, plan: SidecarPlan) -> None:
-    """Mount the trust folder, and its bundle over the system's, where the container has nothing of its own there."""
-    _add_mount(container, {"name": names.TRUST_VOLUME, "mountPath": names.TRUST_PATH, "readOnly": True})
+def trust_folder(container: Json, plan: SidecarPlan) -> bool:
+    """
+    Mount the trust folder, and its bundle over the system's, where the container has nothing of its own there.
+
+    Returns:
+        Whether the folder is mounted; if not, no variable names files in it either.
+    """
+    mounted = _add_mount(container, {"name": names.TRUST_VOLUME, "mountPath": names.TRUST_PATH, "readOnly": True})
     for path in plan.system_bundles:
         mount = {"name": names.TRUST_VOLUME, "mountPath": path, "subPath": BUNDLE, "readOnly": True}
         _add_mount(container, mount)
-    add_variables(container, _variables(names.TRUST_PATH).items())
+    if mounted:
+        add_variables(container, _variables(names.TRUST_PATH).items())
+    return mounted
 
 
 def bundle(container: Json, plan: TrustPlan, volume: str) -> None:

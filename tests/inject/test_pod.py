@@ -137,6 +137,16 @@ def test_what_the_user_has_set_is_kept() -> None:
     assert set(result["securityContext"]["capabilities"]["drop"]) == {"net_raw", *FORBIDDEN} - {"NET_RAW"}
 
 
+@pytest.mark.parametrize("path", ["/etc/egress/trust", "/etc/egress", "/etc"])
+def test_no_variable_names_a_file_that_is_not_mounted(path: str) -> None:
+    own = pod(container(volumeMounts=[{"name": "v", "mountPath": path}]), volumes=[{"name": "v", "emptyDir": {}}])
+    changed = change(own, "agents-1", parse_config(CONFIG))
+    assert changed is not None
+
+    assert variables(one(changed.pod, "app")) == {}
+    assert any(f"of its own at {names.TRUST_PATH} or above" in warning for warning in changed.warnings)
+
+
 def test_an_excluded_container_keeps_its_trust_and_is_fenced_all_the_same() -> None:
     result = one(made("agents-1", pod(container("istio-proxy"), container("app"))), "istio-proxy")
 
