@@ -8,12 +8,14 @@ Keys are written as in Kubernetes, in camel case.
 import re
 from fnmatch import fnmatchcase
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from sidecar.hosts import HostError, parse_authority
 from sidecar.netfilter.ruleset import SIDECAR_UID
 
 SYSTEM_BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem")
@@ -55,6 +57,27 @@ def _policy_name(text: str) -> str:
     return text
 
 
+def _listener(text: str) -> str:
+    try:
+        authority = parse_authority(text)
+    except HostError:
+        authority = None
+    if authority is None or authority.host.address is None or authority.port is None:
+        raise ValueError(f"{text!r} isn't ADDRESS:PORT; write '0.0.0.0:14120', or '[::]:14120'")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network; write one such as '10.20.0.0/16'") from None
+    return text
+
+
+Listener = Annotated[str, AfterValidator(_listener)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 PolicyName = Annotated[str, AfterValidator(_policy_name)]
 ObjectName = Annotated[str, AfterValidator(_object_name)]
 DataKey = Annotated[str, AfterValidator(_key)]
@@ -105,9 +128,9 @@ class SidecarDocument(_Document):
     resources: dict[str, Any] = Field(
         default_factory=lambda: {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
-    health_listen: str = "0.0.0.0:14120"  # of `sidecar run`: probes come from the node
-    exclude_cidrs: list[str] = Field(default_factory=list)  # of `sidecar netfilter`
-    exclude_ports: list[int] = Field(default_factory=list)
+    health_listen: Listener = "0.0.0.0:14120"  # of `sidecar run`: probes come from the node
+    exclude_cidrs: list[Network] = Field(default_factory=list)  # of `sidecar netfilter`
+    exclude_ports: list[Port] = Field(default_factory=list)
     expect_allowed: list[str] = Field(default_factory=list)  # of `sidecar fence check`
     denied_name: str | None = None
     system_bundles: list[Folder] = Field(default_factory=lambda: list(SYSTEM_BUNDLES))

@@ -212,8 +212,11 @@ def listen(address: IPAddress, port: int) -> socket.socket:
 async def _look(shared: Webhooks) -> None:
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        shared.certificate.reload()
-        shared.file.reload()
+        try:
+            shared.certificate.reload()
+            shared.file.reload()
+        except Exception:  # our bug; but not to look again would be found out when the certificate has expired
+            _log.exception("certificate or configuration could not be looked at")
 
 
 async def _unsigned(_: web.Request, response: web.StreamResponse) -> None:

@@ -64,6 +64,10 @@ def test_the_first_rule_that_matches_a_namespace_counts() -> None:
             "enforce needs inject: always",
             id="enforced for those that ask",
         ),
+        pytest.param("sidecar: {healthListen: '14120'}", "'14120' isn't ADDRESS:PORT", id="no listener"),
+        pytest.param("sidecar: {healthListen: 'localhost:1'}", "isn't ADDRESS:PORT", id="a listener by name"),
+        pytest.param("sidecar: {excludeCidrs: [10.0.0.1/8]}", "'10.0.0.1/8' is no network", id="no network"),
+        pytest.param("sidecar: {excludePorts: [70000]}", "less than or equal to 65535", id="no port"),
         pytest.param("policies: [{name: x_y, configMap: z}]", "no name of a policy", id="no label"),
     ],
 )
