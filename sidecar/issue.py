@@ -68,7 +68,7 @@ def issue(order: Order, now: datetime) -> Report:
     """
     ca = secrets.load_ca(order.ca_dir, now)
     _check_folders(order)
-    if not order.out.exists():
+    if not _is_there(order.out):
         files.make_folder(order.out, files.PUBLIC_FOLDER, own=())
     _check_exposure(order, ca)
     with files.locked(order.out):
@@ -91,6 +91,14 @@ def issue(order: Order, now: datetime) -> Report:
         unchanged=tuple(unchanged),
         warnings=tuple(_warnings(order, ca, serving)),
     )
+
+
+def _is_there(folder: Path) -> bool:
+    """A volume has the mode that Kubernetes gives it, an fsGroup's bit among it: only a new folder gets one of ours."""
+    try:
+        return folder.exists()
+    except OSError:
+        return False  # making it will say why
 
 
 def _check_folders(order: Order) -> None:

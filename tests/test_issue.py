@@ -365,6 +365,29 @@ def test_a_folder_that_cannot_be_made_is_explained(order: Order, tmp_path: Path)
         issue(replace(order, out=tmp_path / "file" / "tls"), NOW)
 
 
+def test_a_folder_out_of_reach_is_explained(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = Path.exists
+
+    def denied(path: Path) -> bool:
+        if path == order.out:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", denied)  # root, as which the tests run, is denied nothing
+
+    with pytest.raises(CannotRun, match="Permission denied; name a folder that this user may write to"):
+        issue(order, NOW)
+
+
+def test_the_mode_of_a_volume_stays(order: Order) -> None:
+    order.out.mkdir()
+    order.out.chmod(0o2777)  # as an emptyDir of a pod with an fsGroup has it
+
+    issue(order, NOW)
+
+    assert mode(order.out) == 0o2777
+
+
 def run(
     tmp_path: Path, *arguments: str, prefix: Sequence[str] = (), **variables: str
 ) -> subprocess.CompletedProcess[str]:
