@@ -2,6 +2,6 @@
 
 from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.load import CaText, parse_ca
-from sidecar.pki.session_ca import CaError, SessionCa, issue_session_ca
+from sidecar.pki.session_ca import CaConstraint, CaError, SessionCa, issue_session_ca
 
-__all__ = ["CaError", "CaText", "LeafMinter", "SessionCa", "issue_session_ca", "parse_ca"]
+__all__ = ["CaConstraint", "CaError", "CaText", "LeafMinter", "SessionCa", "issue_session_ca", "parse_ca"]

@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.hosts import Host
-from sidecar.pki.session_ca import CaError, SessionCa, key_usage, random_serial, utc
+from sidecar.pki.constraints import constraints_of
+from sidecar.pki.session_ca import CaConstraint, CaError, SessionCa, key_usage, random_serial, utc
+from sidecar.pki.trial import authority_key_identifier
 
 LIFETIME = timedelta(
     days=30
@@ -47,6 +49,7 @@ class LeafMinter:
         self._now = now
         self._lifetime = lifetime
         self._not_before, self._not_after = ca.not_before, ca.not_after
+        self._constraints = constraints_of(ca.certificates)
         public_key = self.key.public_key()
         self._base = (
             x509.CertificateBuilder()
@@ -64,18 +67,25 @@ class LeafMinter:
         """Whether the CA's validity, or that of a certificate above it, is over."""
         return utc(self._now()) >= self._not_after
 
+    def refusal(self, host: Host) -> str | None:
+        """Why no leaf is made for *host*: a constraint of a CA in the chain, for which clients would refuse it."""
+        refusals = (constraints.refusal(host) for constraints in self._constraints)
+        return next((why for why in refusals if why is not None), None)
+
     def mint(self, host: Host) -> x509.Certificate:
         """
         Make the leaf for one host.
 
         Args:
             host: The name or address that the client wants to talk to; the SAN's only entry, and the common
-                name if it fits in 64 characters. If not, the subject is empty and the SAN critical.
+                name if it fits in 64 characters. If not, or if the CA has constraints, which clients apply to
+                the subject as well, the subject is empty and the SAN critical.
 
         Returns:
             Valid from an hour ago, within the CA's validity. Served in front of ``ca.chain``.
 
         Raises:
+            CaConstraint: The CA's name constraints don't permit *host*.
             CaError: The CA has expired or isn't valid yet.
 
         RFC 5280, section 4.2.1.6.
@@ -83,7 +93,9 @@ class LeafMinter:
         now = utc(self._now())
         if not self._not_before <= now < self._not_after:
             check_validity(self.ca, now)
-        fits = len(host.name) <= COMMON_NAME_LIMIT
+        if (why := self.refusal(host)) is not None:
+            raise CaConstraint(f"no leaf for {host}: {why}; use a CA that may answer for it")
+        fits = len(host.name) <= COMMON_NAME_LIMIT and not self._constraints
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, host.name)] if fits else []
         name = x509.DNSName(host.name) if host.address is None else x509.IPAddress(host.address)
         return (
@@ -106,13 +118,3 @@ def check_validity(ca: SessionCa, now: datetime) -> None:
             f"the CA {ca.common_name!r} is valid from {ca.not_before} to {ca.not_after}, "
             f"and now is {utc(now)}; mount a current one, or run bootstrap --force"
         )
-
-
-def authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """What a certificate names its issuer's key by; RFC 5280, section 4.2.1.1."""
-    # Copied, not computed: an issuer may derive its identifier in a way of its own (RFC 7093), and clients compare.
-    try:
-        identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        identifier = x509.SubjectKeyIdentifier.from_public_key(ca.public_key())
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

@@ -8,13 +8,14 @@ from itertools import pairwise
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sidecar.pki.extensions import extensions_of
 from sidecar.pki.pem import certificates_in
-from sidecar.pki.session_ca import CaError, CaKey, SessionCa, utc
+from sidecar.pki.session_ca import CaError, CaKey, SessionCa
+from sidecar.pki.trial import trial
+from sidecar.pki.usable import check_ca, public_key_of
 
-_RENEW = "mount a current CA, or run bootstrap --force"
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
@@ -44,26 +45,26 @@ def parse_ca(text: CaText, now: datetime) -> SessionCa:
     Raises:
         PemError: A certificate file is empty, no PEM, or broken.
         CaError: The key can't be read, belongs to another certificate, or is of another kind; a certificate isn't valid
-            now, isn't a CA's or may not sign certificates; a link of the chain doesn't verify.
+            now, isn't a CA's, may not sign certificates or servers', or is weaker than clients accept; a link of the
+            chain doesn't verify, or OpenSSL refuses a leaf below it.
 
-    RFC 5280, sections 4.2.1.3, 4.2.1.9 and 6.1.
+    RFC 5280, sections 4.2.1.3, 4.2.1.9, 4.2.1.12 and 6.1.
     """
     chain = certificates_in(text.certificate, text.certificate_name)
     key = _parse_key(text.key, text.key_name)
     _check_pair(key, chain, text)
     for number, certificate in enumerate(chain, start=1):
-        _check_ca(certificate, _nth(text.certificate_name, number, len(chain)), now)
+        check_ca(certificate, _nth(text.certificate_name, number, len(chain)), now)
     for below, (child, parent) in enumerate(pairwise(chain), start=1):
         if not _issued(child, parent, below):
             raise CaError(
                 f"{text.certificate_name}: certificate {below + 1} did not issue certificate {below}; "
                 "write the issuing certificate first, then the one that issued it, and so on"
             )
-    if _issued(chain[-1], chain[-1], 0):
-        return SessionCa(key, chain[:-1] or chain, chain[-1])
-    if text.roots is None or not text.roots.strip():
-        return SessionCa(key, chain, chain[-1])
-    return SessionCa(key, chain, _find_root(chain, text, now))
+    ca = SessionCa(key, *_with_root(chain, text, now))
+    if (why := trial(ca, now)) is not None:
+        raise CaError(f"{text.certificate_name}: clients refuse what this CA signs: {why}; have its issuer renew it")
+    return ca
 
 
 def _parse_key(pem: bytes, name: str) -> CaKey:
@@ -86,7 +87,7 @@ def _parse_key(pem: bytes, name: str) -> CaKey:
 
 
 def _check_pair(key: CaKey, chain: Sequence[x509.Certificate], text: CaText) -> None:
-    owned = [_public_key(certificate) == key.public_key() for certificate in chain]
+    owned = [public_key_of(certificate) == key.public_key() for certificate in chain]
     if owned[0]:
         return
     if any(owned):
@@ -100,49 +101,26 @@ def _check_pair(key: CaKey, chain: Sequence[x509.Certificate], text: CaText) -> 
     )
 
 
-def _public_key(certificate: x509.Certificate) -> PublicKeyTypes | None:
-    try:
-        return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-
-
-def _check_ca(certificate: x509.Certificate, name: str, now: datetime) -> None:
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if utc(now) >= end:
-        raise CaError(f"{name} expired at {end:%Y-%m-%dT%H:%M:%SZ}; {_RENEW}")
-    if utc(now) < begin:
-        raise CaError(f"{name} is not valid before {begin:%Y-%m-%dT%H:%M:%SZ}; check this machine's clock, or {_RENEW}")
-    try:
-        extensions = certificate.extensions
-    except ValueError:
-        raise CaError(f"{name} has extensions that can't be read; {_RENEW}") from None
-    try:
-        is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        is_ca = False
-    if not is_ca:
-        raise CaError(
-            f"{name} is not a CA's (basicConstraints lacks CA:TRUE); issue it as a CA, with isCA in cert-manager"
-        )
-    try:
-        may_sign = extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
-    except x509.ExtensionNotFound:
-        may_sign = False  # the RFC asks CAs to have it, and strict clients refuse those that don't
-    if not may_sign:
-        raise CaError(
-            f"{name} may not sign certificates (keyUsage lacks keyCertSign); issue it with 'cert sign' as usage"
-        )
-
-
-def _find_root(chain: Sequence[x509.Certificate], text: CaText, now: datetime) -> x509.Certificate:
-    roots = certificates_in(text.roots or b"", text.roots_name)
-    for number, root in enumerate(roots, start=1):
-        if _issued(chain[-1], root, len(chain)):
-            _check_ca(root, _nth(text.roots_name, number, len(roots)), now)
-            return root
+def _with_root(
+    chain: tuple[x509.Certificate, ...], text: CaText, now: datetime
+) -> tuple[tuple[x509.Certificate, ...], x509.Certificate]:
+    """The chain to send and the root above it, which may be given in another file, with others between."""
+    if _issued(chain[-1], chain[-1], 0):
+        return chain[:-1] or chain, chain[-1]
+    if text.roots is None or not text.roots.strip():
+        return chain, chain[-1]
+    roots = certificates_in(text.roots, text.roots_name)
+    climbed = chain
+    while not _issued(climbed[-1], climbed[-1], 0):
+        above = next((n for n, root in enumerate(roots) if _issued(climbed[-1], root, len(climbed))), None)
+        if above is None or roots[above] in climbed:
+            break
+        check_ca(roots[above], _nth(text.roots_name, above + 1, len(roots)), now)
+        climbed = (*climbed, roots[above])
+    if len(climbed) > len(chain):
+        return climbed[:-1], climbed[-1]
     if chain[-1] in roots:  # some issuers give themselves, not their root
-        return chain[-1]
+        return chain, chain[-1]
     raise CaError(
         f"{text.roots_name} did not issue the last certificate of {text.certificate_name}; "
         "mount the files of one issuer, all renewed together"
@@ -153,7 +131,7 @@ def _issued(child: x509.Certificate, parent: x509.Certificate, below: int) -> bo
     """Whether *parent* signed *child*, and allows as many CAs below itself as there are."""
     try:
         child.verify_directly_issued_by(parent)
-        allowed = parent.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        allowed = extensions_of(parent).get_extension_for_class(x509.BasicConstraints).value.path_length
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
         return False
     return allowed is None or below <= allowed

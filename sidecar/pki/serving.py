@@ -14,9 +14,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.errors import SidecarError
 from sidecar.hosts import Host
-from sidecar.pki.leaf import BACKDATE, COMMON_NAME_LIMIT, authority_key_identifier, check_validity
+from sidecar.pki.leaf import BACKDATE, COMMON_NAME_LIMIT, check_validity
 from sidecar.pki.pem import to_pem
 from sidecar.pki.session_ca import CaKey, SessionCa, key_usage, random_serial, utc
+from sidecar.pki.trial import authority_key_identifier
 
 VALIDITY = timedelta(days=90)
 

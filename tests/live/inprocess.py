@@ -73,7 +73,7 @@ def in_process(
     folder: Path,
     policy: str,
     *,
-    upstream_ca: Path,
+    upstream_ca: Path | None,
     names: tuple[str, ...],
     level: Level = "info",
     ca: SessionCa | None = None,

@@ -4,8 +4,10 @@ import os
 import shutil
 import ssl
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,8 @@ def authority(
     usage: bool = True,
     cert_sign: bool = True,
     identifier: bytes | None = None,
+    identified: bool = True,
+    extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> Authority:
     """A CA under *parent*, or a root; with the flaws that the arguments ask for."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -68,16 +72,46 @@ def authority(
         if identifier
         else x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     )
-    above = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value if issuer else own
-    builder = builder.add_extension(own, critical=False).add_extension(
-        x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False
-    )
+    if identified:
+        above = _identifier(issuer) if issuer else own
+        builder = builder.add_extension(own, critical=False).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), critical=False
+        )
+    for extension, critical in extra:
+        builder = builder.add_extension(extension, critical=critical)
     if usage:
         builder = builder.add_extension(key_usage(digital_signature=True, key_cert_sign=cert_sign), critical=True)
     return Authority(key, builder.sign(parent.key if parent else key, hashes.SHA256()))
 
 
-def openssl(*arguments: str | Path, environment: dict[str, str] | None = None) -> str:
+def _identifier(issuer: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    try:
+        return issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except (x509.ExtensionNotFound, ValueError):
+        return x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
+
+
+def constraints(permitted: Sequence[str] = (), excluded: Sequence[str] = ()) -> tuple[x509.ExtensionType, bool]:
+    """
+    Critical name constraints, for `authority`: domains as they are written, networks in CIDR notation.
+
+    A ``*``, which the library doesn't write, is put in by hand.
+    """
+
+    def names(texts: Sequence[str]) -> list[x509.GeneralName] | None:
+        return [
+            x509.IPAddress(ip_network(text)) if "/" in text else x509.DNSName(text.replace("*", "%")) for text in texts
+        ] or None
+
+    value = x509.NameConstraints(names(permitted), names(excluded))
+    der = value.public_bytes()
+    for text in (*permitted, *excluded):
+        head = b"\x82" + bytes([len(text)])
+        der = der.replace(head + text.replace("*", "%").encode(), head + text.encode())
+    return (value if der == value.public_bytes() else x509.UnrecognizedExtension(value.oid, der)), True
+
+
+def openssl(*arguments: str | Path, environment: dict[str, str] | None = None, stdin: str | None = None) -> str:
     """Run the tool and return what it says; fail with its words."""
     if shutil.which("openssl") is None:
         if os.environ.get("CI"):
@@ -87,6 +121,7 @@ def openssl(*arguments: str | Path, environment: dict[str, str] | None = None) -
         ["openssl", *map(str, arguments)],
         capture_output=True,
         text=True,
+        input=stdin,
         env=os.environ | (environment or {}),
         timeout=30,
         check=False,

@@ -1,17 +1,27 @@
 import re
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.errors import SidecarError
 from sidecar.pki import CaError, CaText, issue_session_ca, parse_ca
-from tests.pki.authorities import DAY, NOW, Authority, authority
+from sidecar.pki.trial import doubts
+from tests.pki.authorities import DAY, NOW, Authority, authority, constraints, openssl
 
 ROOT = authority("root", path_length=1)
 ISSUING = authority("issuing", ROOT, path_length=0)
 OTHER = authority("other")
+ROOT_OF_TWO = authority("root of two", path_length=2)
+BETWEEN = authority("between", ROOT_OF_TWO, path_length=1)
+LOWEST = authority("lowest", BETWEEN, path_length=0)
+UNIDENTIFIED = authority("unidentified", identified=False)
+KONFLUX = authority("konflux", extra=[constraints(["*.redhat.com"], ["*"])])
 SESSION = issue_session_ca(common_name="session", now=NOW)
 
 
@@ -44,6 +54,7 @@ def test_an_rsa_key_is_read() -> None:
         pytest.param(ISSUING.pem, ISSUING.pem, ISSUING, id="an issuer may name itself in ca.crt"),
         pytest.param(ISSUING.pem, None, ISSUING, id="without a root, the highest known certificate is trusted"),
         pytest.param(ISSUING.pem, b"\n", ISSUING, id="an empty ca.crt is none"),
+        pytest.param(ISSUING.pem, BETWEEN.pem + ROOT.pem, ROOT, id="ca.crt with a stranger before the root"),
     ],
 )
 def test_the_chain_is_split_from_the_root(certificate: bytes, roots: bytes | None, root: Authority) -> None:
@@ -51,6 +62,36 @@ def test_the_chain_is_split_from_the_root(certificate: bytes, roots: bytes | Non
 
     assert ca.chain == (ISSUING.certificate,)
     assert ca.root == root.certificate
+
+
+def test_what_is_between_chain_and_root_may_lie_in_ca_crt() -> None:
+    ca = parse_ca(CaText(LOWEST.pem, LOWEST.key_pem, ROOT_OF_TWO.pem + BETWEEN.pem), NOW)
+
+    assert ca.chain == (LOWEST.certificate, BETWEEN.certificate)
+    assert ca.root == ROOT_OF_TWO.certificate
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param(CaText(SESSION.chain_pem(), SESSION.key_pem()), [], id="our own CA"),
+        pytest.param(CaText(ISSUING.pem, ISSUING.key_pem, ROOT.pem), [], id="an intermediate with its root"),
+        pytest.param(CaText(ISSUING.pem, ISSUING.key_pem), ["CN=issuing is no root"], id="one without"),
+        pytest.param(
+            CaText(UNIDENTIFIED.pem, UNIDENTIFIED.key_pem), ["strict clients, such as Python 3.13"], id="no identifiers"
+        ),
+        pytest.param(
+            CaText(KONFLUX.pem, KONFLUX.key_pem),
+            ["permitted are *.redhat.com, excluded *, each as it is written"],
+            id="constraints with a star",
+        ),
+    ],
+)
+def test_what_some_clients_refuse_is_a_doubt(text: CaText, says: list[str]) -> None:
+    found = doubts(parse_ca(text, NOW), NOW)
+
+    assert len(found) == len(says)
+    assert all(expected in text and ";" in text for expected, text in zip(says, found, strict=True)), found
 
 
 def encrypted(form: PrivateFormat) -> bytes:
@@ -73,6 +114,37 @@ def below_path_length_zero() -> CaText:
     root = authority("root", path_length=0)
     ca = authority("too deep", root)
     return CaText(ca.pem + root.pem, ca.key_pem)
+
+
+def outside_of_its_root() -> CaText:
+    permitted = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "another")]))
+    root = authority("root", extra=[(x509.NameConstraints([permitted], None), True)])
+    ca = authority("issuing", root)
+    return CaText(ca.pem + root.pem, ca.key_pem)
+
+
+def of_another_key_identifier() -> CaText:
+    root = authority("root")
+    above = x509.AuthorityKeyIdentifier(b"somebody else's key", None, None)
+    ca = authority("issuing", root, identified=False, extra=[(above, False)])
+    return CaText(ca.pem + root.pem, ca.key_pem)
+
+
+def below_a_weak_root() -> CaText:
+    root = authority("root", key=rsa.generate_private_key(65537, 1024))
+    ca = authority("issuing", root)
+    return CaText(ca.pem + root.pem, ca.key_pem)
+
+
+def signed_with_sha1() -> CaText:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "root.pem").write_bytes(ROOT.pem)
+        (folder / "key.pem").write_bytes(ROOT.key_pem)
+        (folder / "issuing.pem").write_bytes(authority("issuing", key=ISSUING.key, end=NOW + 9_999 * DAY).pem)
+        by = ("-CA", folder / "root.pem", "-CAkey", folder / "key.pem", "-sha1", "-preserve_dates")
+        pem = openssl("x509", "-in", folder / "issuing.pem", *by)
+    return CaText(pem.encode() + ROOT.pem, ISSUING.key_pem)
 
 
 def below_expired() -> CaText:
@@ -130,6 +202,28 @@ def below_expired() -> CaText:
             "ca.pem: certificate 2 did not issue certificate 1",
             id="a chain with a stranger in it",
         ),
+        pytest.param(
+            flawed(extra=[(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)]),
+            "extendedKeyUsage lacks serverAuth",
+            id="a CA for clients' certificates",
+        ),
+        pytest.param(
+            flawed(extra=[(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]),
+            "clients refuse what this CA signs: unhandled critical extension",
+            id="a critical extension that nobody knows",
+        ),
+        pytest.param(
+            outside_of_its_root,
+            "clients refuse what this CA signs: permitted subtree violation",
+            id="an intermediate outside of its root's constraints",
+        ),
+        pytest.param(
+            of_another_key_identifier,
+            "clients refuse what this CA signs: unable to get local issuer",
+            id="an authority key identifier that isn't its root's",
+        ),
+        pytest.param(below_a_weak_root, "certificate 2 has an RSA key of 1024 bits", id="an RSA root of 1024 bits"),
+        pytest.param(signed_with_sha1, "ca.pem: certificate 1 is signed with SHA1", id="signed with SHA-1"),
         pytest.param(below_path_length_zero, "did not issue", id="an intermediate below pathlen 0"),
         pytest.param(below_expired, "ca.pem: certificate 2 expired", id="an expired root in the chain"),
         pytest.param(
