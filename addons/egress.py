@@ -28,6 +28,7 @@ from addons.upstream import Upstream, system_resolver
 from addons.upstream_tls import UpstreamTls
 from sidecar.errors import SidecarError
 from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.pki.coverage import check_coverage
 from sidecar.policy import load_policy
 from sidecar.runtime.rotation import Mounted, Rotator
 from sidecar.runtime.session import Session, Settings, parse_resolve
@@ -163,8 +164,10 @@ def _settings() -> Settings:
     if not options.egress_ca_dir:
         raise SidecarError("no session CA; give --set egress_ca_dir=FOLDER or EGRESS_CA_DIR")
     ca = load_ca(Path(options.egress_ca_dir), datetime.now(UTC))
+    policy = load_policy(Path(options.egress_policy))
+    check_coverage(policy, ca)
     return Settings(
-        policy=load_policy(Path(options.egress_policy)),
+        policy=policy,
         ca=ca,
         sink=FileSink(Path(options.egress_events)) if options.egress_events else StreamSink(sys.stdout.fileno()),
         session=options.egress_session or ca.common_name,

@@ -9,8 +9,6 @@ from mitmproxy.proxy.layers.tls import ClientTLSLayer
 from OpenSSL import SSL
 
 MAX_CLIENT_HELLO = 64 * 1024  # bytes; post-quantum key shares make a ClientHello larger than a packet, not than this
-# A fatal alert, as it is before any key is agreed upon: internal_error "unrelated to the peer" (RFC 8446, section 6).
-_INTERNAL_ERROR = bytes((21, 3, 3, 0, 2, 2, 80))
 
 
 class Refuse(layer.Layer):
@@ -61,11 +59,26 @@ class InterceptTls(ClientTLSLayer):
     Args:
         alert: Called with OpenSSL's words for an alert.
         used: Called when the client has sent something inside of TLS, whether or not it becomes a request.
+        refusal: Gives the alert's number for a handshake that no addon wants to answer.
     """
 
-    def __init__(self, context: context.Context, alert: Callable[[str], None], used: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        context: context.Context,
+        alert: Callable[[str], None],
+        used: Callable[[], None],
+        refusal: Callable[[], int],
+    ) -> None:
         super().__init__(context)
-        self._alert, self._used = alert, used
+        self._alert, self._used, self._refusal = alert, used, refusal
+
+    def start_tls(self) -> layer.CommandGenerator[None]:
+        for command in super().start_tls():  # a hook's reply, the only one, is nothing
+            if isinstance(command, commands.CloseConnection) and self.conn.state & ConnectionState.CAN_WRITE:
+                # Nothing is encrypted yet: a record of type alert, two bytes, fatal (RFC 8446, sections 5.1 and 6).
+                yield commands.SendData(self.conn, bytes((21, 3, 3, 0, 2, 2, self._refusal())))
+            if not isinstance(command, commands.Log):  # "no TLS context": who refused has said why
+                yield command
 
     def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived) and event.connection is self.conn:
@@ -79,13 +92,6 @@ class InterceptTls(ClientTLSLayer):
             if start[5:6] not in (b"", b"\x01") or len(self.recv_buffer) + len(data) > MAX_CLIENT_HELLO:
                 return False, "Cannot parse ClientHello: it is none, or too large a one"
         return (yield from super().receive_handshake_data(data))
-
-    def start_tls(self) -> layer.CommandGenerator[None]:
-        for command in super().start_tls():  # a hook's reply, the only one, is nothing
-            if isinstance(command, commands.CloseConnection) and self.conn.state & ConnectionState.CAN_WRITE:
-                yield commands.SendData(self.conn, _INTERNAL_ERROR)  # no addon has said with what to answer
-            if not isinstance(command, commands.Log):  # whoever refused has said why
-                yield command
 
     def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
         if self.tls is not None and self.conn.state & ConnectionState.CAN_WRITE:

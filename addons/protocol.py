@@ -152,7 +152,10 @@ class Protocol:
                 return self._splice(context, record, self._name(record), "passthrough")
         server_tls = ServerTLSLayer(context)
         server_tls.child_layer = InterceptTls(
-            context, lambda words: setattr(record, "alert", words), lambda: setattr(record, "used", True)
+            context,
+            alert=lambda words: setattr(record, "alert", words),
+            used=lambda: setattr(record, "used", True),
+            refusal=lambda: record.tls_refusal,
         )
         return server_tls
 

@@ -10,10 +10,13 @@ from OpenSSL import SSL
 
 from addons.guard import fails_closed
 from sidecar.hosts import Host, HostError, parse_host
-from sidecar.ledger import Ledger
+from sidecar.ledger import ConnectionRecord, Ledger
 from sidecar.pki.leaf import LeafMinter
+from sidecar.pki.session_ca import CaConstraint
 from sidecar.problem import Failure
+from sidecar.reasons import Reason
 
+_ACCESS_DENIED, _UNRECOGNIZED_NAME = 49, 112  # alerts (RFC 8446, section 6.2; RFC 6066, section 3)
 CONTEXTS = 1024  # names whose contexts are kept; the least recently used goes first
 
 # Mozilla's "intermediate" profile, version 5.7: forward secrecy and AEAD only. TLS 1.3 suites are OpenSSL's defaults.
@@ -28,6 +31,8 @@ CIPHERS = ":".join(
 class SessionCaAddon:
     """
     Answers ``tls_start_client`` with a connection of the name's own cached context.
+
+    A name that the CA's constraints forbid gets a TLS alert: a client would refuse its leaf, and read no 403.
 
     Args:
         minter: Gives the minter of the CA in force; another object after a rotation drops the contexts.
@@ -50,20 +55,37 @@ class SessionCaAddon:
         self._contexts: OrderedDict[Host, tuple[SSL.Context, datetime]] = OrderedDict()
         self._of: LeafMinter | None = None
 
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        record = self.ledger.of(data.context.client.id)
+        host = _host(data.context.client, record)
+        if host is not None and (why := self._minter().refusal(host)) is not None:
+            data.establish_server_tls_first = False  # nothing is dialled for a client that won't be answered
+            record.cleared.clear()
+            self._refuse(record, why)
+
     def tls_start_client(self, tls_start: tls.TlsData) -> None:
-        record = self.ledger.of(tls_start.context.client.id)
-        record.left_early = not tls_start.context.client.state & connection.ConnectionState.CAN_READ
+        client = tls_start.context.client
+        record = self.ledger.of(client.id)
+        record.left_early = not client.state & connection.ConnectionState.CAN_READ
         if (expired := self._ca_expired()) is not None:
             self.ledger.deny_connection(record, expired.reason, expired.detail)
             raise exceptions.AddonHalt  # no other addon may answer; the client gets an alert
-        host = _sni(tls_start) or (record.authority.host if record.authority else None)
+        host = _host(client, record)
         if host is None:
             raise HostError("neither SNI nor a connection name to make a leaf for")
-        answering = SSL.Connection(self._context(host))
+        try:
+            answering = SSL.Connection(self._context(host))
+        except CaConstraint as e:
+            self._refuse(record, str(e))
+            raise exceptions.AddonHalt from None
         # What the upstream has chosen, so that both sides speak one protocol; None if it wasn't asked.
         answering.set_app_data(tls_start.context.server.alpn)
         answering.set_accept_state()
         tls_start.ssl_conn = answering
+
+    def _refuse(self, record: ConnectionRecord, why: str) -> None:
+        record.tls_refusal = _UNRECOGNIZED_NAME if record.sni is not None else _ACCESS_DENIED
+        self.ledger.deny_connection(record, Reason.CA_CONSTRAINT, why)
 
     def _context(self, host: Host) -> SSL.Context:
         minter, now = self._minter(), self._now()
@@ -93,13 +115,12 @@ class SessionCaAddon:
         return context
 
 
-def _sni(tls_start: tls.TlsData) -> Host | None:
-    if not (sni := tls_start.context.client.sni):
-        return None
+def _host(client: connection.Client, record: ConnectionRecord) -> Host | None:
+    """Whom the client expects to answer: by its SNI, else by the connection's name."""
     try:
-        return parse_host(sni)
+        return parse_host(client.sni or "")
     except HostError:
-        return None
+        return record.authority.host if record.authority else None
 
 
 def _choose_alpn(answering: SSL.Connection, offers: list[bytes]) -> bytes | Any:

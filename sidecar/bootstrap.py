@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from cryptography import x509
+
 from sidecar import files, secrets
 from sidecar.errors import SidecarError
 from sidecar.pki import CaText, SessionCa, issue_session_ca, parse_ca
+from sidecar.pki.constraints import constraints_of, sides_of
 from sidecar.pki.session_ca import ORGANIZATION, SKEW, VALIDITY
+from sidecar.pki.trial import doubts
 from sidecar.trust import trust_files
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -36,6 +40,8 @@ class Order:
     validity: timedelta = VALIDITY
     skew: timedelta = SKEW
     organization: str = ORGANIZATION
+    two_tier: bool = False  # a root whose key is destroyed, above the CA
+    constraints: x509.NameConstraints | None = None
     force: bool = False  # a new CA even if there is one
     trust_mount: Path | None = None  # where the workload finds trust_dir, if elsewhere
 
@@ -80,6 +86,8 @@ def plan(order: Order, existing: SessionCa | None, now: datetime) -> Plan:
         validity=order.validity,
         skew=order.skew,
         organization=order.organization,
+        constraints=order.constraints,
+        two_tier=order.two_tier,
     )
     return Plan(ca=ca, new=existing is None, trust=trust_files(ca, mount_of(order)))
 
@@ -105,7 +113,7 @@ def bootstrap(order: Order, now: datetime) -> Report:
         written: list[Path] = []
         if planned.new:
             key, certificate = order.ca_dir / secrets.KEY, order.ca_dir / secrets.CERTIFICATE
-            files.write_pair(key, planned.ca.key_pem(), certificate, planned.ca.chain_pem(), files.SECRET)
+            files.write_pair(key, planned.ca.key_pem(), certificate, planned.ca.file_pem(), files.SECRET)
             written = [certificate, key]
         trust_written, unchanged = write_trust(order.trust_dir, planned.trust)
     state = CaState.KEPT if not planned.new else CaState.RENEWED if existed else CaState.CREATED
@@ -115,7 +123,7 @@ def bootstrap(order: Order, now: datetime) -> Report:
         mount=mount_of(order),
         written=(*written, *trust_written),
         unchanged=tuple(unchanged),
-        warnings=tuple(_warnings(order, planned)),
+        warnings=tuple(_warnings(order, planned, now)),
     )
 
 
@@ -181,11 +189,20 @@ def _has_ca(order: Order) -> bool:
     return any((order.ca_dir / name).exists() for name in (secrets.CERTIFICATE, secrets.KEY))
 
 
-def _warnings(order: Order, planned: Plan) -> Iterator[str]:
+def _warnings(order: Order, planned: Plan, now: datetime) -> Iterator[str]:
+    kept = f"the CA in {order.ca_dir} is kept, and it"
     if not planned.new and planned.ca.common_name != order.common_name:
-        yield (
-            f"the CA in {order.ca_dir} is kept, and it is {planned.ca.common_name!r}, not {order.common_name!r}; "
-            "--force makes a new one"
-        )
+        yield f"{kept} is {planned.ca.common_name!r}, not {order.common_name!r}; --force makes a new one"
+    if not planned.new and order.two_tier and len(planned.ca.certificates) == 1:
+        yield f"{kept} is its own root; --force makes one of two tiers"
+    if order.constraints is not None and not _has(planned.ca, order.constraints):
+        yield f"{kept} has other name constraints than the policy asks for; --force makes a new one"
+    yield from doubts(planned.ca, now)
     if warning := secrets.key_warning(order.ca_dir):
         yield warning
+
+
+def _has(ca: SessionCa, wanted: x509.NameConstraints) -> bool:
+    """Whether the issuing certificate has just these constraints; each certificate may have its own."""
+    found = constraints_of([ca.certificate])
+    return any((each.permitted, each.excluded) == sides_of(wanted) for each in found)

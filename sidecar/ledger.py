@@ -77,6 +77,8 @@ class ConnectionRecord:
     spliced: Decision | None = None  # what allowed it to be forwarded unopened
     revoked: Failure | None = None  # why it is about to be ended, by a policy that came after it
     tls_established: bool = False
+    # The alert for a client whose handshake is refused (RFC 8446, section 6.2); internal_error until there is a reason.
+    tls_refusal: int = 80
     left_early: bool = False  # before its ClientHello was answered: the upstream is dialled first
     alert: str | None = None  # received after the handshake: OpenSSL's words
     used: bool = False  # a byte has come inside of TLS

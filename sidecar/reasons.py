@@ -14,6 +14,7 @@ class Reason(StrEnum):
     MALFORMED_REQUEST = "malformed_request"  # not one unambiguous HTTP request to one valid host
     PRIVATE_ADDRESS = "private_address"  # the name resolves to an address that isn't global and not excepted
     NOT_HTTP = "not_http"
+    CA_CONSTRAINT = "ca_constraint"  # the CA's name constraints keep clients from accepting a leaf for the name
     NOT_REDIRECTED = "not_redirected"  # reached the transparent listener without a redirect
     UDP = "udp"
     CA_EXPIRED = "ca_expired"  # the session CA's validity is over

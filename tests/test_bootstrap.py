@@ -257,11 +257,18 @@ def test_a_folder_that_cannot_be_made_is_explained(order: Order, tmp_path: Path)
 
 
 def run(tmp_path: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
-    app = typer.Typer()
-    app.command()(command)
-    folders = ["--ca-dir", str(tmp_path / "ca"), "--trust-dir", str(tmp_path / "trust")]
-    done = CliRunner().invoke(app, [*folders, *arguments], env=environment)
+    done = CliRunner().invoke(app(), [*folders(tmp_path), *arguments], env=environment)
     return done.exit_code, done.stdout, done.stderr
+
+
+def app() -> typer.Typer:
+    found = typer.Typer()
+    found.command()(command)
+    return found
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return ["--ca-dir", str(tmp_path / "ca"), "--trust-dir", str(tmp_path / "trust")]
 
 
 def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:

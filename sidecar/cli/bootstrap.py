@@ -9,7 +9,9 @@ import typer
 
 from sidecar.bootstrap import Order, Report
 from sidecar.bootstrap import bootstrap as run
+from sidecar.pki.coverage import constraints_for
 from sidecar.pki.session_ca import ORGANIZATION
+from sidecar.policy import load_policy
 
 
 def bootstrap(
@@ -38,6 +40,20 @@ def bootstrap(
     organization: Annotated[
         str, typer.Option(help="Organization in the CA's subject.", envvar="EGRESS_ORGANIZATION")
     ] = ORGANIZATION,
+    two_tier: Annotated[
+        bool,
+        typer.Option(
+            "--two-tier", envvar="EGRESS_TWO_TIER", help="Sign the CA by a root, and destroy the root's key at once."
+        ),
+    ] = False,
+    constrain_to: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="EGRESS_CONSTRAIN_TO",
+            metavar="POLICY",
+            help="Have clients accept the CA for the hosts that this policy allows, and for no others.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make a new CA even if there is one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")] = False,
 ) -> None:
@@ -50,6 +66,8 @@ def bootstrap(
         validity=timedelta(hours=validity_hours),
         skew=timedelta(hours=skew_hours),
         organization=organization,
+        two_tier=two_tier,
+        constraints=constraints_for(load_policy(constrain_to)) if constrain_to is not None else None,
         force=force,
     )
     report = run(order, datetime.now(UTC))

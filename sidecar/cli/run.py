@@ -40,6 +40,7 @@ from sidecar.control.readiness import FenceMode
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.names.upstream import Server
 from sidecar.netfilter.ruleset import CONTROL_PORTS, DNS_PORT, TRANSPARENT_PORT
+from sidecar.pki.coverage import check_coverage
 from sidecar.pki.rotation import OVERLAP
 from sidecar.policy import load_policy
 from sidecar.secrets import load_ca
@@ -142,6 +143,7 @@ def run(
     address, port = parse_listen(listen)
     loaded = load_policy(policy)
     ca = load_ca(ca_dir, datetime.now(UTC))
+    check_coverage(loaded, ca)
 
     from addons.protocol import CanaryWatch
     from sidecar.control.service import Control, Sockets, open_health

@@ -100,6 +100,7 @@ class CaLoaded(Event):
     not_before: str
     not_after: str
     chain_length: int
+    warnings: tuple[str, ...] = ()  # what of it some clients don't take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from sidecar.events.model import PolicyReloadFailed
-from sidecar.policy import Policy, PolicyError, lint_policy, load_policy
+from sidecar.policy import Policy, PolicyError, load_policy
 from sidecar.runtime.engine import Engine, Service
 from sidecar.runtime.revocation import end, take_back
 from sidecar.runtime.watch import signature, watching
@@ -44,7 +44,8 @@ class Reloader:
     async def _reload(self) -> None:
         async with self._one_at_a_time:
             try:
-                policy, warnings = await asyncio.to_thread(_load, self._path)
+                policy = await asyncio.to_thread(_load, self._path)
+                warnings = await asyncio.to_thread(self._engine.session.check_policy, policy)
             except PolicyError as e:
                 self.unread = isinstance(e.__cause__, OSError)
                 self._failed(tuple(str(e).splitlines()))
@@ -112,11 +113,11 @@ def reloading(path: Path, *, signals: Collection[signal.Signals] = (), poll: boo
     return start
 
 
-def _load(path: Path) -> tuple[Policy, tuple[str, ...]]:
-    """The policy and its warnings; read again if it was being written meanwhile."""
+def _load(path: Path) -> Policy:
+    """The policy; read again if it was being written meanwhile."""
     for _ in range(5):
         before = signature(path)
         policy = load_policy(path)
         if signature(path) == before:
             break
-    return policy, tuple(str(warning) for warning in lint_policy(policy))
+    return policy

@@ -16,10 +16,12 @@ from sidecar.events.log import EventLog, Sink
 from sidecar.events.model import CaLoaded, CaRotated, Level, PolicyLoaded, SessionStarted, Summary
 from sidecar.hosts import HostError, IPAddress, parse_host
 from sidecar.ledger import Ledger
+from sidecar.pki.coverage import check_coverage
 from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.pem import certificates_in
 from sidecar.pki.rotation import Take
 from sidecar.pki.session_ca import SessionCa
+from sidecar.pki.trial import doubts
 from sidecar.policy import Policy, lint_policy
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
@@ -120,9 +122,19 @@ class Session:
                 not_before=ca.not_before.isoformat(),
                 not_after=ca.not_after.isoformat(),
                 chain_length=len(ca.chain),
+                warnings=doubts(ca, datetime.now(UTC)),
             )
         )
-        self.announce_policy(policy, tuple(str(warning) for warning in lint_policy(policy)))
+        self.announce_policy(policy, self.check_policy(policy))
+
+    def check_policy(self, policy: Policy) -> tuple[str, ...]:
+        """
+        What is doubtful about a policy, under the CA in force.
+
+        Raises:
+            PolicyError: It allows what the CA's name constraints forbid to answer for.
+        """
+        return tuple(str(warning) for warning in (*lint_policy(policy), *check_coverage(policy, self.minter().ca)))
 
     def announce_policy(self, policy: Policy, warnings: tuple[str, ...], *, revoked_connections: int = 0) -> None:
         """A policy is in force from now on."""

@@ -158,10 +158,16 @@ def check_lines(lines: Sequence[Line]) -> None:
 
 
 @contextmanager
-def running(folder: Path, policy: str, *arguments: str, command: list[str] | None = None) -> Iterator[Sidecar]:
+def running(
+    folder: Path,
+    policy: str,
+    *arguments: str,
+    command: list[str] | None = None,
+    make: Callable[[Path], tuple[Path, Path]] = make_trust,
+) -> Iterator[Sidecar]:
     """Run the sidecar with this policy text on a free loopback port; ends it, checks how, and its events."""
     folder.mkdir(exist_ok=True)
-    ca, trust = make_trust(folder)
+    ca, trust = make(folder)
     (folder / "policy.yaml").write_text(policy)
     events, stderr = folder / "events.jsonl", folder / "stderr.txt"
     default = [sys.executable, "-m", "sidecar", "run", "--listen", "127.0.0.1:0", "--ca-dir", str(ca)]

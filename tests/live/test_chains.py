@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from sidecar.bootstrap import Order, bootstrap
 from sidecar.pki.session_ca import CaKey
 from sidecar.secrets import load_ca
 from tests.live.inprocess import InProcess, in_process
@@ -120,6 +121,15 @@ def test_clients_that_trust_the_root_alone_accept_it(
     with in_process(tmp_path, "version: 1", upstream_ca=None, names=(), ca=ca) as sidecar:
         assert ca.root == root.certificate
         accepted(sidecar, tmp_path / "root.pem", sent)
+
+
+def test_a_ca_of_two_tiers_is_accepted_by_its_root(tmp_path: Path) -> None:
+    order = Order(common_name="two", ca_dir=tmp_path / "ca", trust_dir=tmp_path / "trust", two_tier=True)
+    bootstrap(order, datetime.now(UTC))
+    ca = load_ca(order.ca_dir, datetime.now(UTC))
+
+    with in_process(tmp_path, "version: 1", upstream_ca=None, names=(), ca=ca) as sidecar:
+        accepted(sidecar, order.trust_dir / "ca.pem", 2)
 
 
 def accepted(sidecar: InProcess, root: Path, sent: int) -> None:

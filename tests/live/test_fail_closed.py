@@ -66,6 +66,7 @@ def test_every_guarding_hook_is_known() -> None:
         ("Gate", "http_connect"),
         ("Gate", "requestheaders"),
         ("Gate", "responseheaders"),
+        ("SessionCaAddon", "tls_clienthello"),
         ("SessionCaAddon", "tls_start_client"),
         ("Upstream", "server_connect"),
         ("UpstreamTls", "tls_start_server"),
