@@ -85,7 +85,8 @@ class SessionCaAddon:
 
     def _refuse(self, record: ConnectionRecord, why: str) -> None:
         record.tls_refusal = _UNRECOGNIZED_NAME if record.sni is not None else _ACCESS_DENIED
-        self.ledger.deny_connection(record, Reason.CA_CONSTRAINT, why)
+        denied = record.name.rule if record.name is not None and not record.name.allowed else None
+        self.ledger.deny_connection(record, Reason.CA_CONSTRAINT, why, rule=denied.label if denied else None)
 
     def _context(self, host: Host) -> SSL.Context:
         minter, now = self._minter(), self._now()

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from sidecar.bootstrap import Order, bootstrap
+from sidecar.hosts import Host
+from sidecar.pki import LeafMinter, issue_session_ca
 from sidecar.pki.coverage import constraints_for
 from sidecar.policy import parse_policy
+from tests.live.inprocess import in_process
 from tests.live.sidecars import Sidecar, running, until
 from tests.live.test_reload import put
 from tests.live.upstreams import Root, serving
@@ -33,7 +36,7 @@ def policy(*rules: str) -> str:
     return "\n  ".join(("version: 1\nrules:", *rules)) + '\nnetwork: {allow_addresses: ["127.0.0.1"]}\n'
 
 
-POLICY = policy(PINNED, ALLOWED)
+POLICY = policy(PINNED, '- name: secret\n    deny: ["secret.test"]', ALLOWED)
 
 
 def constrained(folder: Path) -> tuple[Path, Path]:
@@ -116,6 +119,14 @@ def test_a_denied_name_outside_gets_an_alert_that_names_the_name(scene: Scene) -
     assert not scene.sidecar.events("tls_handshake_failed", host="denied.test")
 
 
+def test_the_record_has_the_rule_that_denies_the_name_anyway(scene: Scene) -> None:
+    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+        secure(scene.sidecar, f"secret.test:{scene.port}")
+
+    denied = scene.sidecar.event("connection_denied", host="secret.test")
+    assert (denied["reason"], denied["rule"]) == ("ca_constraint", "rules[1] 'secret'")
+
+
 def test_an_address_gets_an_alert_too(scene: Scene) -> None:
     sock = tunnel(scene.sidecar, f"127.0.0.9:{scene.port}")
     context = trusting(scene.sidecar)
@@ -190,6 +201,40 @@ def test_a_reload_beyond_the_constraints_changes_nothing(scene: Scene) -> None:
 
     put(scene.file, policy(PINNED, f'- allow: ["one.test", "sub.one.test"]\n    {PORTS}'))
     until(lambda: len(scene.sidecar.events("policy_loaded")) > 1, "a policy within the constraints")
+
+
+def test_a_ca_that_is_replaced_during_the_handshake_is_the_one_that_counts(tmp_path: Path) -> None:
+    class Replaced(LeafMinter):
+        asked = 0
+
+        def refusal(self, host: Host) -> str | None:
+            self.asked += 1
+            return super().refusal(host) if self.asked > 1 else None
+
+    now = datetime.now(UTC)
+    ca = issue_session_ca(common_name="c", now=now, constraints=constraints_for(parse_policy(POLICY)))
+    with in_process(tmp_path, POLICY, upstream_ca=None, names=(), ca=ca) as sidecar:
+        sidecar.session._minter = Replaced(ca, lambda: now)
+        done = subprocess.run(
+            [
+                "curl",
+                "--silent",
+                "--show-error",
+                "--insecure",
+                "--proxy",
+                f"http://{sidecar.listen}",
+                "https://b.test/",
+            ],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=60,
+            check=False,
+        )
+
+        assert "unrecognized name" in done.stderr
+        sidecar.event("connection_denied", host="b.test", reason="ca_constraint")
+        assert not sidecar.events("internal_error")
 
 
 def test_a_start_beyond_the_constraints_is_refused(tmp_path: Path) -> None:
