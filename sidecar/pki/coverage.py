@@ -119,12 +119,12 @@ def _wanted(pattern: HostPattern) -> Host | Subtree:
 
 
 def _outermost(domains: set[str]) -> list[str]:
-    kept: list[str] = []
+    kept = dict[str, None]()
     for domain in sorted(domains, key=lambda domain: (domain.count("."), domain)):
         labels = domain.split(".")
         if not any(".".join(labels[i:]) in kept for i in range(len(labels))):
-            kept.append(domain)
-    return kept
+            kept[domain] = None
+    return list(kept)
 
 
 def _collapsed(networks: set[IPNetwork]) -> tuple[IPNetwork, ...]:
