@@ -65,7 +65,7 @@ class LeafMinter:
     @property
     def expired(self) -> bool:
         """Whether the CA's validity, or that of a certificate above it, is over."""
-        return utc(self._now()) >= self._not_after
+        return self._now() >= self._not_after
 
     def refusal(self, host: Host) -> str | None:
         """Why no leaf is made for *host*: a constraint of a CA in the chain, for which clients would refuse it."""

@@ -187,7 +187,7 @@ def read_bundle(path: Path) -> tuple[x509.Certificate, ...]:
 _DETAILS: dict[PendingReason, Callable[[Mounted, str], str]] = {
     PendingReason.OVERLAP: lambda m, until: f"{m.bundle} holds both roots; it takes over at {until}",
     PendingReason.NEW_ROOT_MISSING: lambda m, until: (
-        f"its root isn't in {m.bundle}; add it there (bootstrap or trust bundle, --also). The old CA ends at {until}"
+        f"its root isn't in {m.bundle}; add it there. The old CA ends at {until}"
     ),
     PendingReason.BUNDLE_UNREADABLE: lambda m, until: (
         f"{m.bundle} can't be read as certificates; the old CA ends at {until}"
