@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from sidecar.pki.rotation import OVERLAP
@@ -324,3 +325,18 @@ def test_files_that_are_gone_come_back(play: Callable[..., Scene]) -> None:
         assert scene.signs == "old"
 
     assert not play(acts, patience=BRIEF).events("ca_rotated")
+
+
+def test_a_ca_that_may_not_answer_for_what_the_policy_allows_is_refused(play: Callable[..., Scene]) -> None:
+    permitted = x509.NameConstraints([x509.DNSName("example.org")], None)
+    constrained = authority("constrained", OLD_ROOT, extra=[(permitted, True)], **VALID)
+
+    async def acts(scene: Scene) -> None:
+        scene.session.policy.swap(parse_policy('version: 1\nrules: [{allow: ["api.example.com"]}]\n'))
+        scene.write(files(constrained, OLD_ROOT))
+        failed = await scene.event("ca_reload_failed")
+        assert "'api.example.com' can't be answered for" in failed["problems"][0]
+        assert "permit only example.org" in failed["problems"][0]
+        assert scene.signs == "old"
+
+    play(acts)

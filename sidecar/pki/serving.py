@@ -1,10 +1,8 @@
 """A pod's own certificate: for the names that it is reached by, with a key of its own."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -14,6 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidecar.errors import SidecarError
 from sidecar.hosts import Host
+from sidecar.pki.constraints import constraints_of
+from sidecar.pki.extensions import extensions_of
 from sidecar.pki.leaf import BACKDATE, COMMON_NAME_LIMIT, check_validity
 from sidecar.pki.pem import to_pem
 from sidecar.pki.session_ca import CaKey, SessionCa, key_usage, random_serial, utc
@@ -133,18 +133,17 @@ def _new_key(key_type: KeyType) -> CaKey:
 
 
 def _check_allowed(ca: SessionCa, wish: Wish) -> None:
-    authorities = tuple(dict.fromkeys((*ca.chain, ca.root)))
-    for authority in authorities:
+    for authority in ca.certificates:
         if missing := _missing_purpose(authority, wish.usage):
             raise ServingError(
                 f"{_subject(authority)!r} may not certify for TLS {missing} use (its extended key usage lacks it); "
                 "give another --usage, or issue that CA without extended key usage"
             )
-    for host in wish.hosts:
-        for authority in authorities:
-            if (why := _outside(authority, host)) is not None:
+    for constraints in constraints_of(ca.certificates):
+        for host in wish.hosts:
+            if (why := constraints.refusal(host)) is not None:
                 raise ServingError(
-                    f"{_subject(authority)!r} may not certify {host.name!r}: {why}; leave that name out, "
+                    f"{host.name!r} can't be certified: {why}; leave that name out, "
                     "or use a CA whose constraints have room for it"
                 )
 
@@ -152,42 +151,13 @@ def _check_allowed(ca: SessionCa, wish: Wish) -> None:
 def _missing_purpose(authority: x509.Certificate, usage: Usage) -> str | None:
     # No rule of RFC 5280's, but OpenSSL, Go and NSS take a CA's purposes as the most that those below it may have.
     try:
-        allowed = set(authority.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        allowed = set(extensions_of(authority).get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound:
         return None
     if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in allowed:
         return None
     words = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
     return next((words[purpose] for purpose in usage.purposes if purpose not in allowed), None)
-
-
-def _outside(authority: x509.Certificate, host: Host) -> str | None:
-    """Why a CA's name constraints leave no room for a host; RFC 5280, section 4.2.1.10."""
-    try:
-        constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
-    except x509.ExtensionNotFound:
-        return None
-    if any(_covers(subtree, host) for subtree in constraints.excluded_subtrees or ()):
-        return "its name constraints exclude it"
-    kind = x509.DNSName if host.address is None else x509.IPAddress
-    permitted = [subtree for subtree in constraints.permitted_subtrees or () if isinstance(subtree, kind)]
-    if permitted and not any(_covers(subtree, host) for subtree in permitted):
-        return f"its name constraints permit only {_shown(permitted)}"
-    return None
-
-
-def _covers(subtree: x509.GeneralName, host: Host) -> bool:
-    if isinstance(subtree, x509.DNSName) and host.address is None:
-        base = subtree.value.lower()
-        # With a leading dot, which isn't the RFC's but is widely taken so: only what is below.
-        return base in ("", host.name) or host.name.endswith(base if base.startswith(".") else f".{base}")
-    if isinstance(subtree, x509.IPAddress) and isinstance(subtree.value, IPv4Network | IPv6Network):
-        return host.address is not None and host.address in subtree.value
-    return False
-
-
-def _shown(subtrees: Iterable[x509.GeneralName]) -> str:
-    return ", ".join(str(subtree.value) for subtree in subtrees)
 
 
 def _subject(certificate: x509.Certificate) -> str:

@@ -17,9 +17,11 @@ from cryptography import x509
 
 from sidecar.errors import CannotRun, SidecarError
 from sidecar.events.model import CaReloadFailed, CaRotationPending
+from sidecar.pki.coverage import check_coverage
 from sidecar.pki.pem import certificates_in
 from sidecar.pki.rotation import OVERLAP, Since, Wait, decide, seen
 from sidecar.pki.session_ca import SessionCa
+from sidecar.policy import PolicyError
 from sidecar.reasons import PendingReason, RotationReason
 from sidecar.runtime.session import Session
 from sidecar.runtime.watch import watching
@@ -93,6 +95,12 @@ class Rotator:
         """Decide about the CA that is mounted, as things stand and by the clock as it is."""
         session = self._session
         now, old = session.now(), session.minter().ca
+        try:
+            check_coverage(session.policy(), new)
+        except PolicyError as e:
+            self._failed(tuple(str(e).splitlines()))
+            return
+        session.ca_problems = ()
         if new == old:
             self._nothing_waits()
             return

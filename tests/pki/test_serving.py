@@ -165,12 +165,26 @@ def test_what_the_constraints_permit_is_issued_and_openssl_agrees(
 @pytest.mark.parametrize(
     ("permitted", "excluded", "names", "says"),
     [
-        pytest.param([DNS("agents.svc")], None, "web", "'web': .* permit only agents.svc", id="another name"),
+        pytest.param(
+            [DNS("agents.svc")], None, "web", "'web' can't be certified: .* permit only agents.svc", id="another name"
+        ),
         pytest.param([DNS("agents.svc")], None, "notagents.svc", "'notagents.svc'", id="a name that ends alike"),
         pytest.param([DNS("a.svc"), IP(ip_network("10.0.0.0/8"))], None, "w.a.svc 192.0.2.1", "'192.0.2.1'", id="IPv4"),
         pytest.param([IP(ip_network("10.0.0.0/8"))], None, "fd00::1", "'fd00::1'", id="the other family"),
-        pytest.param(None, [DNS("svc")], "web.agents.svc", "'web.agents.svc': .* exclude it", id="an excluded name"),
-        pytest.param(None, [IP(ip_network("0.0.0.0/0"))], "10.1.2.3", "'10.1.2.3': .* exclude it", id="all of IPv4"),
+        pytest.param(
+            None,
+            [DNS("svc")],
+            "web.agents.svc",
+            "'web.agents.svc' can't be certified: .* exclude svc",
+            id="an excluded name",
+        ),
+        pytest.param(
+            None,
+            [IP(ip_network("0.0.0.0/0"))],
+            "10.1.2.3",
+            "'10.1.2.3' can't be certified: .* exclude 0.0.0.0/0",
+            id="all of IPv4",
+        ),
     ],
 )
 def test_what_the_constraints_leave_no_room_for_is_an_error_that_names_it(
@@ -178,7 +192,7 @@ def test_what_the_constraints_leave_no_room_for_is_an_error_that_names_it(
 ) -> None:
     ca = two_tier(x509.NameConstraints(permitted, excluded))
 
-    with pytest.raises(ServingError, match=f"'intermediate' may not certify {says}"):
+    with pytest.raises(ServingError, match=says):
         issue_serving(ca, wish(*names.split()), NOW)
 
 
