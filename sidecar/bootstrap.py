@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cryptography import x509
 
@@ -16,6 +16,10 @@ from sidecar.pki.constraints import constraints_of, sides_of
 from sidecar.pki.session_ca import ORGANIZATION, SKEW, VALIDITY
 from sidecar.pki.trial import doubts
 from sidecar.trust import trust_files
+from sidecar.trust.files import LAYOUTS
+from sidecar.trust.hashed_dir import HASHED_NAME
+from sidecar.trust.keystore import PASSWORD
+from sidecar.trust.load import MOZILLA, Sources, load_anchors
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
@@ -44,6 +48,9 @@ class Order:
     constraints: x509.NameConstraints | None = None
     force: bool = False  # a new CA even if there is one
     trust_mount: Path | None = None  # where the workload finds trust_dir, if elsewhere
+    sources: Sources = MOZILLA  # whom it trusts besides
+    keystore_password: str | None = PASSWORD
+    layouts: bool = True  # the distributions' folders; those that are there are kept current in any case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,7 @@ class Plan:
     ca: SessionCa
     new: bool  # whether the CA has to be written
     trust: Mapping[str, bytes]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +72,7 @@ class Report:
     mount: Path
     written: tuple[Path, ...]
     unchanged: tuple[Path, ...]
+    removed: tuple[Path, ...]
     warnings: tuple[str, ...]
 
 
@@ -78,7 +87,9 @@ def plan(order: Order, existing: SessionCa | None, now: datetime) -> Plan:
 
     Raises:
         CaError: The order's names or times don't fit a certificate.
-        TrustError: The path of the trust folder can't be written into variables.
+        TrustError: The path of the trust folder can't be written into variables, or a bundle holds anything but
+            certificates.
+        CannotRun: A bundle can't be read.
     """
     ca = existing or issue_session_ca(
         common_name=order.common_name,
@@ -89,7 +100,10 @@ def plan(order: Order, existing: SessionCa | None, now: datetime) -> Plan:
         constraints=order.constraints,
         two_tier=order.two_tier,
     )
-    return Plan(ca=ca, new=existing is None, trust=trust_files(ca, mount_of(order)))
+    anchors, warnings = load_anchors([ca.root], order.sources, now)
+    layouts = order.layouts or (order.trust_dir / LAYOUTS).exists()
+    trust = trust_files(anchors, mount_of(order), password=order.keystore_password, layouts=layouts)
+    return Plan(ca=ca, new=existing is None, trust=trust, warnings=warnings)
 
 
 def bootstrap(order: Order, now: datetime) -> Report:
@@ -100,8 +114,9 @@ def bootstrap(order: Order, now: datetime) -> Report:
         BootstrapError: One folder lies in the other, the trust folder holds a key, or ``force`` is set for a CA that
             somebody else issues.
         CaError, PemError: The CA that is there can't be used, and ``force`` isn't set.
-        TrustError: The path of the trust folder can't be written into variables.
-        CannotRun: A folder can't be read or written.
+        TrustError: The path of the trust folder can't be written into variables, or a bundle holds anything but
+            certificates.
+        CannotRun: A folder or a bundle can't be read, or a folder can't be written.
     """
     _check_folders(order)
     files.make_folder(order.ca_dir, files.SECRET_FOLDER, own=(secrets.CERTIFICATE, secrets.KEY))
@@ -116,6 +131,7 @@ def bootstrap(order: Order, now: datetime) -> Report:
             files.write_pair(key, planned.ca.key_pem(), certificate, planned.ca.file_pem(), files.SECRET)
             written = [certificate, key]
         trust_written, unchanged = write_trust(order.trust_dir, planned.trust)
+        removed = remove_stale(order.trust_dir, planned.trust)
     state = CaState.KEPT if not planned.new else CaState.RENEWED if existed else CaState.CREATED
     return Report(
         ca=planned.ca,
@@ -123,7 +139,8 @@ def bootstrap(order: Order, now: datetime) -> Report:
         mount=mount_of(order),
         written=(*written, *trust_written),
         unchanged=tuple(unchanged),
-        warnings=tuple(_warnings(order, planned, now)),
+        removed=tuple(removed),
+        warnings=(*_warnings(order, planned, now), *planned.warnings),
     )
 
 
@@ -139,8 +156,28 @@ def write_trust(folder: Path, trust: Mapping[str, bytes]) -> tuple[list[Path], l
     """
     if any(_PRIVATE_KEY.search(data) for data in trust.values()):
         raise ValueError("a private key must not be written into the trust folder")
-    files.make_folder(folder, files.PUBLIC_FOLDER, own=trust)
+    files.make_folder(folder, files.PUBLIC_FOLDER, own={PurePath(name).parts[0] for name in trust})
     return files.write_folder(folder, trust, files.PUBLIC)
+
+
+def remove_stale(folder: Path, trust: Mapping[str, bytes]) -> list[Path]:
+    """
+    Take out of the hashed directories who isn't trusted any more: OpenSSL reads whatever has such a name.
+
+    Links are left: we make none, so they are somebody else's.
+
+    Returns:
+        The paths that were removed.
+
+    Raises:
+        CannotWrite: The file system refuses.
+    """
+    hashed = {folder / PurePath(name).parent for name in trust if HASHED_NAME.match(PurePath(name).name)}
+    current = {folder / name for name in trust}
+    present = (path for directory in sorted(hashed) for path in sorted(directory.iterdir()))
+    stale = [path for path in present if HASHED_NAME.match(path.name) and path not in current and not path.is_symlink()]
+    files.remove(stale)
+    return stale
 
 
 def mount_of(order: Order) -> Path:

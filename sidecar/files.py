@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sidecar.errors import CannotRun
 
@@ -22,20 +22,23 @@ class CannotWrite(CannotRun):
     """This user may not write here, or the disk is full."""
 
 
-def write_file(path: Path, data: bytes, mode: int, owner: Owner | None = None) -> None:
+def write_file(path: Path, data: bytes, mode: int, owner: Owner | None = None, *, durable: bool = True) -> None:
     """
     Replace a file atomically: after a crash there is the old content or the new one.
+
+    Not *durable*, that holds for a crash of the process alone: without waiting for the disk, hundreds of files take
+    milliseconds. For what is made again from other files, and compared before it is kept.
 
     Raises:
         CannotWrite: The file system refuses, or this user may not give files to *owner*.
     """
     with _explained(path):
         try:
-            _stage(path, data, mode, owner)
+            _stage(path, data, mode, owner, durable=durable)
         except (OSError, CannotWrite):
             discard_staged(path)  # half a file would go on to fill the disk
             raise
-        _commit(path)
+        _commit(path, durable=durable)
 
 
 def write_pair(
@@ -87,9 +90,23 @@ def discard_staged(*paths: Path) -> None:
             staged(path).unlink()
 
 
+def remove(paths: Iterable[Path]) -> None:
+    """
+    Remove files; those that are gone already are no error.
+
+    Raises:
+        CannotWrite: The file system refuses.
+    """
+    for path in paths:
+        with _explained(path):
+            path.unlink(missing_ok=True)
+
+
 def write_folder(folder: Path, files: Mapping[str, bytes], mode: int) -> tuple[list[Path], list[Path]]:
     """
     Bring files up to date, each atomically; those that have the content and the mode already aren't touched.
+
+    Names may lead into folders, which are made; what lies in those isn't waited for (see `write_file`).
 
     Returns:
         The paths that were written, and those that weren't.
@@ -98,12 +115,13 @@ def write_folder(folder: Path, files: Mapping[str, bytes], mode: int) -> tuple[l
         CannotWrite: The file system refuses.
     """
     written, unchanged = [], []
+    _make_folders(folder, files)
     for name, data in files.items():
         path = folder / name
         if is_current(path, data, mode):
             unchanged.append(path)
         else:
-            write_file(path, data, mode)
+            write_file(path, data, mode, durable=path.parent == folder)
             written.append(path)
     return written, unchanged
 
@@ -121,6 +139,17 @@ def is_current(path: Path, data: bytes, mode: int, owner: Owner | None = None) -
         )
     except OSError:
         return False
+
+
+def _make_folders(folder: Path, files: Iterable[str]) -> None:
+    """The folders between *folder* and its files, whoever may read *folder*."""
+    for inner in sorted({parent for name in files for parent in PurePath(name).parents if parent.name}):
+        path = folder / inner
+        with _explained(path):
+            if path.is_symlink():
+                raise NotADirectoryError(errno.ENOTDIR, "is a link and may lead elsewhere", str(path))
+        own = {PurePath(name).relative_to(inner).parts[0] for name in files if PurePath(name).is_relative_to(inner)}
+        make_folder(path, PUBLIC_FOLDER, own=own)
 
 
 def make_folder(folder: Path, mode: int, *, own: Iterable[str]) -> None:
@@ -164,7 +193,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _stage(path: Path, data: bytes, mode: int, owner: Owner | None) -> None:
+def _stage(path: Path, data: bytes, mode: int, owner: Owner | None, *, durable: bool = True) -> None:
     beside = staged(path)
     beside.unlink(missing_ok=True)
     # O_EXCL: who else may write to this folder could have put a link there since.
@@ -175,7 +204,8 @@ def _stage(path: Path, data: bytes, mode: int, owner: Owner | None) -> None:
         if owner is not None:
             _give(descriptor, path, owner)
         os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
 
 
 def _give(descriptor: int, path: Path, owner: Owner) -> None:
@@ -188,8 +218,10 @@ def _give(descriptor: int, path: Path, owner: Owner) -> None:
         ) from None
 
 
-def _commit(path: Path) -> None:
+def _commit(path: Path, *, durable: bool = True) -> None:
     staged(path).replace(path)
+    if not durable:
+        return
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # some file systems can't sync a folder; the rename is still atomic

@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +16,25 @@ from sidecar.cli.bootstrap import bootstrap as command
 from sidecar.errors import SidecarError
 from sidecar.pki import issue_session_ca
 from sidecar.secrets import load_ca
+from sidecar.trust import TrustError, public_roots
+from sidecar.trust.hashed_dir import subject_hash
+from sidecar.trust.load import Sources
 from tests.pki.authorities import NOW, openssl
 from tests.test_files import Died, die_at_rename
 
 HOUR = timedelta(hours=1)
-PATHS = ["ca/ca-key.pem", "ca/ca.pem", "trust/bundle.pem", "trust/ca.pem", "trust/env"]
+ROOTS = public_roots()[:3]
+PATHS = {
+    *("ca/ca-key.pem", "ca/ca.pem", "trust/bundle.pem", "trust/ca.pem", "trust/truststore.jks", "trust/truststore.p12"),
+    *("trust/env", "trust/env.sh", "trust/env.dotenv", "trust/env.yaml", "trust/env.json"),
+    *("trust/certs", "trust/only", "trust/layouts"),
+}
+
+
+@pytest.fixture(autouse=True)
+def few_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom else the workload trusts is tested elsewhere; all of Mozilla's roots would only take time here."""
+    monkeypatch.setattr("sidecar.trust.load.public_roots", lambda: ROOTS)
 
 
 @pytest.fixture
@@ -43,8 +58,8 @@ def test_both_folders_are_made(order: Order, tmp_path: Path) -> None:
     report = bootstrap(order, NOW)
 
     assert report.state is CaState.CREATED
-    assert listing(tmp_path) == PATHS
-    assert sorted(str(p.relative_to(tmp_path)) for p in report.written) == PATHS
+    assert {"/".join(Path(name).parts[:2]) for name in listing(tmp_path)} == PATHS
+    assert sorted(str(p.relative_to(tmp_path)) for p in report.written) == listing(tmp_path)
     assert load_ca(order.ca_dir, NOW) == report.ca
     assert (order.trust_dir / "ca.pem").read_bytes() == report.ca.root_pem()
     assert f"SSL_CERT_FILE={order.trust_dir}/bundle.pem" in (order.trust_dir / "env").read_text()
@@ -56,7 +71,8 @@ def test_the_sidecars_files_are_secret_and_the_workloads_are_public(order: Order
     assert mode(order.ca_dir) == 0o700
     assert {mode(p) for p in order.ca_dir.iterdir()} == {0o600}
     assert mode(order.trust_dir) == 0o755
-    assert {mode(p) for p in order.trust_dir.iterdir()} == {0o644}
+    assert {mode(p) for p in order.trust_dir.rglob("*") if p.is_file()} == {0o644}
+    assert {mode(p) for p in order.trust_dir.rglob("*") if p.is_dir()} == {0o755}
 
 
 def test_the_trust_folder_holds_no_key(order: Order) -> None:
@@ -87,7 +103,7 @@ def test_running_again_changes_nothing(order: Order, tmp_path: Path) -> None:
         pytest.param(lambda path: path.chmod(0o600), id="unreadable for the workload"),
     ],
 )
-@pytest.mark.parametrize("name", ["ca.pem", "bundle.pem", "env"])
+@pytest.mark.parametrize("name", ["ca.pem", "bundle.pem", "env", "only/ca-certificates.crt", "truststore.p12"])
 def test_running_again_repairs_a_trust_file(order: Order, name: str, damage: Callable[[Path], None]) -> None:
     bootstrap(order, NOW)
     before = contents(order.trust_dir)
@@ -113,6 +129,73 @@ def test_force_renews_the_ca_and_what_is_trusted(order: Order) -> None:
 
 def test_force_without_a_ca_creates_one(order: Order) -> None:
     assert bootstrap(replace(order, force=True), NOW).state is CaState.CREATED
+
+
+def test_who_isn_t_trusted_any_more_is_in_no_hashed_directory(order: Order) -> None:
+    old = bootstrap(order, NOW).ca
+    stranger = order.trust_dir / "only" / "README"
+    stranger.touch()
+
+    report = bootstrap(replace(order, common_name="session-8", force=True), NOW)
+
+    held = [path for path in order.trust_dir.rglob("*") if path.is_file() and old.root_pem() in path.read_bytes()]
+    assert held == []
+    assert {path.name for path in report.removed} == {f"{subject_hash(old.root)}.0"}
+    assert len(report.removed) == 5, "certs, only, and three distributions"
+    assert stranger.exists()
+
+
+def test_a_former_ca_stays_trusted_while_it_is_asked_for(order: Order, tmp_path: Path) -> None:
+    old = bootstrap(order, NOW).ca
+    (tmp_path / "old.pem").write_bytes(old.root_pem())
+
+    bootstrap(replace(order, force=True, sources=Sources(also=(tmp_path / "old.pem",))), NOW)
+
+    hashed = sorted(path.name for path in (order.trust_dir / "only").iterdir() if path.name[0] != "c")
+    assert hashed == [f"{subject_hash(old.root)}.0", f"{subject_hash(old.root)}.1"]
+    assert old.root_pem() in (order.trust_dir / "bundle.pem").read_bytes()
+
+
+def test_layouts_can_be_left_out_and_those_that_are_there_are_kept_current(order: Order, tmp_path: Path) -> None:
+    without = replace(order, layouts=False)
+    bootstrap(without, NOW)
+    assert not (order.trust_dir / "layouts").exists()
+
+    bootstrap(order, NOW)
+    ca = bootstrap(replace(without, force=True), NOW).ca
+
+    assert ca.root_pem() in (order.trust_dir / "layouts/alpine/etc/ssl/cert.pem").read_bytes()
+
+
+def test_a_key_among_the_roots_stops_everything(order: Order, tmp_path: Path) -> None:
+    (tmp_path / "company.pem").write_bytes(issue_session_ca(common_name="x", now=NOW).key_pem())
+
+    with pytest.raises(TrustError, match=r"company\.pem:1: holds a private key"):
+        bootstrap(replace(order, sources=Sources(add=(tmp_path / "company.pem",))), NOW)
+
+    assert listing(order.ca_dir) == []
+    assert not order.trust_dir.exists()
+
+
+def test_a_link_among_the_folders_is_not_followed(order: Order, tmp_path: Path) -> None:
+    order.trust_dir.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (order.trust_dir / "only").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(files.CannotWrite, match="only: is a link"):
+        bootstrap(order, NOW)
+
+    assert listing(tmp_path / "elsewhere") == []
+
+
+def test_folders_can_be_read_by_the_workload_whatever_the_umask(order: Order) -> None:
+    before = os.umask(0o077)
+    try:
+        bootstrap(order, NOW)
+    finally:
+        os.umask(before)
+
+    assert {mode(p) for p in (order.trust_dir, *order.trust_dir.rglob("*")) if p.is_dir()} == {0o755}
 
 
 def test_the_mount_is_where_the_variables_point(order: Order) -> None:
@@ -277,6 +360,7 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> N
     assert (code, err) == (0, "")
     assert out.startswith("created CA 'session-7', valid until ")
     assert f"wrote {tmp_path}/trust/bundle.pem\n" in out
+    assert f"wrote {tmp_path}/trust/only/ (2 files)\n" in out
     assert "Next: give" in out
     assert "PRIVATE" not in out
     bundle, ca = tmp_path / "trust" / "bundle.pem", tmp_path / "ca" / "ca.pem"

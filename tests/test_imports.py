@@ -33,6 +33,7 @@ EDGES = (
     "sidecar/netfilter/apply.py",
     "sidecar/runtime/",
     "sidecar/secrets.py",
+    "sidecar/trust/load.py",
 )
 IO = {
     "aiohttp",

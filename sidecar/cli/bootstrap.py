@@ -1,6 +1,8 @@
 """``sidecar bootstrap``: make the session CA and the trust folder."""
 
 import json
+from collections import Counter
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +11,22 @@ import typer
 
 from sidecar.bootstrap import Order, Report
 from sidecar.bootstrap import bootstrap as run
+from sidecar.cli.trust_options import (
+    PASSWORD,
+    Add,
+    Also,
+    Keep,
+    NoPassword,
+    Only,
+    Password,
+    Roots,
+    keystore_password,
+    sources,
+)
 from sidecar.pki.coverage import constraints_for
 from sidecar.pki.session_ca import ORGANIZATION
 from sidecar.policy import load_policy
+from sidecar.trust.load import CERTIFI
 
 
 def bootstrap(
@@ -54,6 +69,16 @@ def bootstrap(
             help="Have clients accept the CA for the hosts that this policy allows, and for no others.",
         ),
     ] = None,
+    roots: Roots = CERTIFI,
+    keep: Keep = None,
+    add: Add = None,
+    also: Also = None,
+    only: Only = False,
+    password: Password = PASSWORD,
+    no_password: NoPassword = False,
+    layouts: Annotated[
+        bool, typer.Option("--layouts/--no-layouts", help="With or without the distributions' folders (3 MB).")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Make a new CA even if there is one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")] = False,
 ) -> None:
@@ -69,6 +94,9 @@ def bootstrap(
         two_tier=two_tier,
         constraints=constraints_for(load_policy(constrain_to)) if constrain_to is not None else None,
         force=force,
+        sources=sources(roots, keep, add, also, only),
+        keystore_password=keystore_password(password, no_password),
+        layouts=layouts,
     )
     report = run(order, datetime.now(UTC))
     typer.echo(as_object(report) if as_json else as_text(report, order))
@@ -87,6 +115,7 @@ def as_object(report: Report) -> str:
             "not_after": f"{report.ca.not_after:%Y-%m-%dT%H:%M:%SZ}",
             "trust_mount": str(report.mount),
             "written": [str(path) for path in report.written],
+            "removed": [str(path) for path in report.removed],
             "unchanged": [str(path) for path in report.unchanged],
             "warnings": list(report.warnings),
         }
@@ -99,9 +128,22 @@ def as_text(report: Report, order: Order) -> str:
     return "\n".join(
         [
             f"{report.state} CA {report.ca.common_name!r}, valid until {until}",
-            *(f"wrote {path}" for path in report.written),
-            *([] if report.written else ["everything was current"]),
+            *_grouped("wrote", report.written, order),
+            *_grouped("removed", report.removed, order),
+            *([] if report.written or report.removed else ["everything was current"]),
             f"Next: give {order.ca_dir} to the sidecar alone; mount {order.trust_dir} read-only into the workload",
             f"at {report.mount}, and set the variables in {order.trust_dir / 'env'} there.",
         ]
     )
+
+
+def _grouped(did: str, paths: Collection[Path], order: Order) -> Iterator[str]:
+    """One line for each file of either folder, and one for each folder in them."""
+    grouped = Counter(_entry(path, order) for path in paths)
+    for entry, count in grouped.items():
+        yield f"{did} {entry}" if entry in paths else f"{did} {entry}/ ({count} {'file' if count == 1 else 'files'})"
+
+
+def _entry(path: Path, order: Order) -> Path:
+    inside = path.relative_to(order.trust_dir) if path.is_relative_to(order.trust_dir) else None
+    return path if inside is None else order.trust_dir / inside.parts[0]

@@ -92,7 +92,8 @@ def exec_(
         from sidecar.runtime.engine import serve
         from sidecar.runtime.listeners import address_of, bind, explicit
         from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
-        from sidecar.trust.bundle import trust_files
+        from sidecar.trust.files import client_files
+        from sidecar.trust.load import MOZILLA, load_anchors
 
         pinned = parse_resolve(words(resolve))
         through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
@@ -117,7 +118,8 @@ def exec_(
             print(notice.format(events=events or "standard error"), file=sys.stderr)
 
         trust = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="egress-")))
-        for file, content in trust_files(ca, trust).items():
+        anchors, _ = load_anchors([ca.root], MOZILLA, datetime.now(UTC))
+        for file, content in client_files(anchors).items():
             (trust / file).write_bytes(content)
         proxy = f"http://{address_of(listener)}"
         child = Child(command, environment(trust, proxy, no_proxy=NO_PROXY if fence else ""), fence)

@@ -39,7 +39,7 @@ def certificates_in(pem: bytes, name: str) -> tuple[x509.Certificate, ...]:
             # Some long-lived public roots have the serial number 0, which RFC 5280 forbids and every client accepts.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise PemError(f"{name} holds a certificate that can't be read; copy the file again, whole") from None
 
 

@@ -1,7 +1,19 @@
-"""What a workload is told to trust: the public roots with the session CA, and the variables that point to them."""
+"""What a workload is told to trust: public roots with the session CA, in every form that a client reads."""
 
-from sidecar.trust.bundle import trust_bundle, trust_files
-from sidecar.trust.env import TrustError, env_file, env_variables
+from sidecar.trust.anchors import Anchors
+from sidecar.trust.bundle import trust_bundle
+from sidecar.trust.env import env_file, env_variables
+from sidecar.trust.errors import TrustError
+from sidecar.trust.files import client_files, trust_files
 from sidecar.trust.roots import public_roots
 
-__all__ = ["TrustError", "env_file", "env_variables", "public_roots", "trust_bundle", "trust_files"]
+__all__ = [
+    "Anchors",
+    "TrustError",
+    "client_files",
+    "env_file",
+    "env_variables",
+    "public_roots",
+    "trust_bundle",
+    "trust_files",
+]
