@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.trust.env import env_variables
+from sidecar.trust.env import JAVA, env_variables, java_proxy_options, with_java_options
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
@@ -40,9 +40,11 @@ def environment(trust: Path, proxy: str, base: Mapping[str, str] = os.environ, *
     """
     *base* with proxy and trust variables: both spellings, since programs differ in which they read.
 
-    ``NO_PROXY`` is replaced: an exception in the user's own environment would lead past the sidecar.
+    ``NO_PROXY`` is replaced: an exception in the user's own environment would lead past the sidecar. Java reads none of
+    them but its options, which are appended to.
     """
-    variables = dict(base) | env_variables(trust)
+    variables = dict(base) | env_variables(trust, java=base.get(JAVA, ""))
+    variables[JAVA] = with_java_options(variables[JAVA], java_proxy_options(proxy, no_proxy))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY"):
         variables[name] = variables[name.lower()] = proxy
     for name in ("NO_PROXY", "no_proxy"):

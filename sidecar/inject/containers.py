@@ -58,7 +58,8 @@ def _all(plan: SidecarPlan) -> Iterator[Json]:
 
 def _bootstrap(plan: SidecarPlan) -> Json:
     arguments = ["bootstrap", "--ca-dir", names.CA_PATH, "--trust-dir", names.TRUST_PATH]
-    arguments += ["--validity-hours", str(plan.validity_hours)]
+    # Nobody in the pod mounts the distributions' folders, and the trust folder takes the pod's memory.
+    arguments += ["--validity-hours", str(plan.validity_hours), "--no-layouts"]
     return _container(plan, names.BOOTSTRAP, arguments) | {
         "env": [_session_variable(plan, "EGRESS_COMMON_NAME")],
         "volumeMounts": [

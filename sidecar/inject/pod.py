@@ -89,11 +89,9 @@ def _prepare(container: Json, plan: SidecarPlan) -> list[str]:
     if plan.transparent:
         workload.drop_privileges(container)
     else:
-        workload.explicit_proxy(container, plan)
-    if name not in plan.untrusting and not workload.trust_folder(container, plan):
-        warnings.append(
-            f"container '{name}' has a mount of its own at {names.TRUST_PATH} or above, and gets no variables for trust"
-        )
+        warnings += workload.explicit_proxy(container, plan)
+    if name not in plan.untrusting:
+        warnings += workload.trust_folder(container, plan)
     return warnings
 
 

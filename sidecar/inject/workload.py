@@ -9,7 +9,7 @@ from typing import Final
 from sidecar.inject import names
 from sidecar.inject.names import Json, items, section
 from sidecar.inject.plan import SidecarPlan, TrustPlan
-from sidecar.trust.env import BUNDLE, env_variables
+from sidecar.trust.env import BUNDLE, JAVA, java_options, java_proxy_options, pem_variables, with_java_options
 
 # Whoever has one of these gets past the fence: becomes the sidecar's user, sends below the rules, changes them, or
 # takes over a process that may.
@@ -25,20 +25,28 @@ FORBIDDEN: Final = (
 )
 
 
-def trust_folder(container: Json, plan: SidecarPlan) -> bool:
+_OWN_TRUST: Final = "-Djavax.net.ssl.trustStore="
+_OWN_PROXY: Final = "proxyHost="
+
+
+def trust_folder(container: Json, plan: SidecarPlan) -> list[str]:
     """
     Mount the trust folder, and its bundle over the system's, where the container has nothing of its own there.
 
     Returns:
-        Whether the folder is mounted; if not, no variable names files in it either.
+        What its author should know. Where the folder isn't mounted, no variable names files in it either.
     """
     mounted = _add_mount(container, {"name": names.TRUST_VOLUME, "mountPath": names.TRUST_PATH, "readOnly": True})
     for path in plan.system_bundles:
         mount = {"name": names.TRUST_VOLUME, "mountPath": path, "subPath": BUNDLE, "readOnly": True}
         _add_mount(container, mount)
-    if mounted:
-        add_variables(container, _variables(names.TRUST_PATH).items())
-    return mounted
+    if not mounted:
+        return [
+            f"container '{container.get('name')}' has a mount of its own at {names.TRUST_PATH} or above, "
+            "and gets no variables for trust"
+        ]
+    add_variables(container, _variables(names.TRUST_PATH).items())
+    return add_java_options(container, java_options(PurePosixPath(names.TRUST_PATH)), unless=_OWN_TRUST)
 
 
 def bundle(container: Json, plan: TrustPlan, volume: str) -> None:
@@ -56,14 +64,21 @@ def bundle(container: Json, plan: TrustPlan, volume: str) -> None:
         add_variables(container, [(name, plan.path) for name in files] + switches)
 
 
-def explicit_proxy(container: Json, plan: SidecarPlan) -> None:
-    """Name the proxy, in both spellings. Kubernetes puts the API's address into the list of exceptions."""
+def explicit_proxy(container: Json, plan: SidecarPlan) -> list[str]:
+    """
+    Name the proxy, in both spellings. Kubernetes puts the API's address into the list of exceptions.
+
+    Returns:
+        What its author should know.
+    """
     proxy = f"http://127.0.0.1:{names.EXPLICIT_PORT}"
     exceptions = ["localhost", "127.0.0.1", "::1", "$(KUBERNETES_SERVICE_HOST)", *plan.settings.no_proxy]
     variables = [(name, proxy) for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")]
     variables.append(("NO_PROXY", ",".join(exceptions)))
     add_variables(container, variables + [(name.lower(), value) for name, value in variables])
     add_variables(container, [("NODE_USE_ENV_PROXY", "1")])
+    java = java_proxy_options(proxy, _java_exceptions(exceptions))
+    return add_java_options(container, java, unless=_OWN_PROXY)
 
 
 def drop_privileges(container: Json) -> None:
@@ -119,6 +134,33 @@ def add_variables(container: Json, variables: Iterable[tuple[str, str]]) -> None
         container["env"] = [*present, *added]
 
 
+def add_java_options(container: Json, options: str, *, unless: str) -> list[str]:
+    """
+    Append to ``JAVA_TOOL_OPTIONS``, or set it; once. Who has said *unless* there keeps it.
+
+    Returns:
+        A warning where the value comes from elsewhere: nothing can be appended to what isn't known.
+    """
+    variable = next((one for one in items(container, "env") if one.get("name") == JAVA), None)
+    if variable is None:
+        container["env"] = [*items(container, "env"), {"name": JAVA, "value": options}]
+    elif variable.get("valueFrom") is not None:
+        return [
+            f"container '{container.get('name')}': {JAVA} comes from elsewhere (valueFrom), and can't be appended to; "
+            f"add {options} there, or Java won't know the sidecar"
+        ]
+    elif unless not in (present := variable.get("value") or ""):
+        container["env"] = [
+            one | {"value": with_java_options(present, options)} if one is variable else one for one in container["env"]
+        ]
+    return []
+
+
+def _java_exceptions(exceptions: Iterable[str]) -> str:
+    """Java wants a star where others take a leading dot, and has loopback by itself."""
+    return ",".join(f"*{host}" if host.startswith(".") else host for host in exceptions if host != "::1")
+
+
 def _add_mount(container: Json, mount: Json) -> bool:
     """
     Mount it, unless something of the container's own is there or above it.
@@ -148,4 +190,4 @@ def _path(mount: Json) -> str:
 
 @lru_cache(maxsize=64)  # pods choose the folder
 def _variables(folder: str) -> dict[str, str]:
-    return env_variables(PurePosixPath(folder))
+    return pem_variables(PurePosixPath(folder))
