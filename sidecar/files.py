@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from sidecar.errors import CannotRun
 
@@ -143,12 +143,16 @@ def is_current(path: Path, data: bytes, mode: int, owner: Owner | None = None) -
 
 def _make_folders(folder: Path, files: Iterable[str]) -> None:
     """The folders between *folder* and its files, whoever may read *folder*."""
-    for inner in sorted({parent for name in files for parent in PurePath(name).parents if parent.name}):
+    holds: dict[str, set[str]] = {}
+    for name in files:
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            holds.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+    for inner, own in sorted(holds.items()):
         path = folder / inner
         with _explained(path):
             if path.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, "is a link and may lead elsewhere", str(path))
-        own = {PurePath(name).relative_to(inner).parts[0] for name in files if PurePath(name).is_relative_to(inner)}
         make_folder(path, PUBLIC_FOLDER, own=own)
 
 
