@@ -46,17 +46,18 @@ class Root:
         first.sni_callback = choose
         return first
 
+    def server_pem(self, name: str) -> bytes:
+        """A server's key and leaf, for programs that want a file."""
+        key = self.minter.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return key + self.minter.mint(parse_host(name)).public_bytes(serialization.Encoding.PEM)
+
     def _one(self, name: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
-        leaf = self.minter.mint(parse_host(name))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(list(alpn))
         with tempfile.NamedTemporaryFile() as file:
-            file.write(leaf.public_bytes(serialization.Encoding.PEM))
-            file.write(
-                self.minter.key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-            )
+            file.write(self.server_pem(name))
             file.flush()
             context.load_cert_chain(file.name)
         return context
