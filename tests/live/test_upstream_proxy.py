@@ -96,6 +96,10 @@ def proxying(context: ssl.SSLContext | None = None, authorization: str | None = 
         started.set()
         await stop.wait()
         server.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
     thread.start()
@@ -105,6 +109,7 @@ def proxying(context: ssl.SSLContext | None = None, authorization: str | None = 
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
+        loop.close()
 
 
 @dataclass(frozen=True)
