@@ -42,7 +42,7 @@ def findings(checkov: Path, folder: Path, config: Path = CONFIG) -> list[str]:
 def manifests(tmp_path: Path) -> Path:
     for name, values in (("default", {}), ("all-on", ALL_ON)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(render(values)))
-    for path in EXAMPLES.glob("*.yaml"):
+    for path in (*EXAMPLES.glob("*.yaml"), *(ROOT / "deploy" / "pki" / "kubernetes").glob("*.yaml")):
         if path.name != "values.yaml":
             shutil.copy(path, tmp_path)
     return tmp_path
