@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("sidecar", "addons", "tests", "demo", "bench", "docs", "pyproject.toml", "README.md", "Makefile")
+COPIED = ("sidecar", "addons", "tests", "demo", "bench", "deploy", "docs", "pyproject.toml", "README.md", "Makefile")
 SECONDS = 300
 
 
