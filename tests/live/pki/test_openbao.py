@@ -150,7 +150,10 @@ def test_the_sidecar_serves_permitted_names_and_no_others(pki: Pki, built: Path,
             )
             assert (permitted.accepted, excluded.accepted) == (True, False), (name, permitted, excluded)
 
-    assert len(upstream.requests) == len(verifiers.VERIFIERS)
+        denied = sidecar.events("connection_denied", reason="ca_constraint", host=EXCLUDED)
+
+    assert len(denied) == len(verifiers.VERIFIERS) == len(upstream.requests)
+    assert "example.com" in denied[0]["detail"], "it says what is permitted"
 
 
 @pytest.mark.parametrize("name", verifiers.VERIFIERS)
