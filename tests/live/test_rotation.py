@@ -21,7 +21,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.live.secrets import Secret, authority_now, ca_files, rename_over, write_in_place
+from tests.live.mounted import Secret, authority_now, ca_files, rename_over, write_in_place
 from tests.live.sidecars import SECONDS, Sidecar, running, until
 from tests.live.upstreams import Root, serving
 from tests.live.wire import Http2Client, ask, environment, get, secure, trusting, tunnel

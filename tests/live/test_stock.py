@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.pki.session_ca import issue_session_ca
-from tests.live.secrets import rename_over
+from tests.live.mounted import rename_over
 from tests.live.sidecars import Sidecar, make_trust, until
 from tests.live.upstreams import Root, serving
 
