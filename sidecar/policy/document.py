@@ -1,109 +1,19 @@
 """The policy's YAML as pydantic sees it, and what else must hold of one rule."""
 
-import re
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import Field
 
-from sidecar.errors import SidecarError
-from sidecar.policy.paths import PathPattern, parse_path
-from sidecar.policy.patterns import HostPattern, IPNetwork, parse_pattern
+from sidecar.policy.fields import Address, DnsType, Document, Method, Name, PathText, Pattern, Ports
+from sidecar.policy.patterns import HostPattern
 from sidecar.policy.problems import Path
-from sidecar.policy.rules import Dns, PortRange, Protocol, Verdict
+from sidecar.policy.rules import Dns, Protocol, Verdict
 
-# The record types that say something about a name (IANA's registry of resource record types); none that carries a
-# zone, a key or a transaction.
-DNS_TYPES = {
-    "NS": 2,
-    "CNAME": 5,
-    "SOA": 6,
-    "PTR": 12,
-    "MX": 15,
-    "TXT": 16,
-    "SRV": 33,
-    "NAPTR": 35,
-    "SVCB": 64,
-    "HTTPS": 65,
-    "CAA": 257,
-}
 VERDICTS = tuple(verdict.value for verdict in Verdict)
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
-_RANGE = re.compile(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*\Z")
 
-
-def _text[T](parse: Callable[[str], T]) -> PlainValidator:
-    def validate(value: object) -> T:
-        if not isinstance(value, str):
-            raise ValueError(f"{value!r} is not a text; write it in quotes, if it is meant")
-        try:
-            return parse(value)
-        except SidecarError as e:
-            raise ValueError(str(e)) from None
-
-    return PlainValidator(validate)
-
-
-def _ports(value: object) -> PortRange:
-    if isinstance(value, int) and not isinstance(value, bool):
-        first = last = value
-    elif isinstance(value, str) and (match := _RANGE.match(value)):
-        first, last = int(match[1]), int(match[2])
-    else:
-        bare = isinstance(value, str) and value.isdecimal()
-        raise ValueError(f"{value!r} is not a port; write {value if bare else "443, or a range such as '8000-8100'"}")
-    if not (1 <= first <= 65535 and 1 <= last <= 65535):
-        raise ValueError(f"{value!r} is no port; ports are 1 to 65535")
-    if first > last:
-        raise ValueError(f"{value!r} holds no port; write '{last}-{first}'")
-    return first, last
-
-
-def _method(text: str) -> str:
-    if not _TOKEN.match(text):
-        raise ValueError(f"{text!r} is not a method; write one such as GET")
-    if text != text.upper():
-        raise ValueError(f"{text!r} is not a method, methods being case-sensitive; write {text.upper()!r}")
-    return text
-
-
-def _name(text: str) -> str:
-    if not text.strip() or not text.isprintable() or len(text) > 128:
-        raise ValueError("a name is 1 to 128 printable characters; write one such as 'github-read'")
-    return text
-
-
-def _dns_type(text: str) -> int:
-    if text in ("A", "AAAA"):
-        raise ValueError(f"{text} needs no rule; leave it out")
-    if text not in DNS_TYPES:
-        near = text.upper() if text.upper() in DNS_TYPES else ", ".join(sorted(DNS_TYPES))
-        raise ValueError(f"{text!r} is not a record type that can be allowed; write {near}")
-    return DNS_TYPES[text]
-
-
-def _network(text: str) -> IPNetwork:
-    pattern = parse_pattern(text)
-    if pattern.network is None:
-        raise ValueError(f"{text!r} is not an address or a network; write one such as '10.20.0.0/16'")
-    return pattern.network
-
-
-Pattern = Annotated[HostPattern, _text(parse_pattern)]
-Ports = Annotated[PortRange, PlainValidator(_ports)]
-Method = Annotated[str, _text(_method)]
-PathText = Annotated[PathPattern, _text(parse_path)]
-Name = Annotated[str, _text(_name)]
-DnsType = Annotated[int, _text(_dns_type)]
-Address = Annotated[IPNetwork, _text(_network)]
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
-
-
-class RuleDocument(_Document):
+class RuleDocument(Document):
     """One item of `rules`. A key that isn't given differs from one given without a value, which is an error."""
 
     name: Name = ""
@@ -127,14 +37,14 @@ class RuleDocument(_Document):
         return self.allow or self.deny or self.passthrough
 
 
-class NetworkDocument(_Document):
+class NetworkDocument(Document):
     """`network`."""
 
     allow_addresses: list[Address] = Field(default_factory=list)
     dns: Literal["synthetic", "real"] = Dns.SYNTHETIC.value
 
 
-class PolicyDocument(_Document):
+class PolicyDocument(Document):
     """The whole file."""
 
     version: Literal[1]
