@@ -2,8 +2,8 @@
 The egress addons as one: ``mitmdump -s addons/egress.py`` and ``mitmweb -s addons/egress.py`` load this file.
 
 Options (``--set egress_policy=policy.yaml``) or the variables ``EGRESS_POLICY``, ``EGRESS_CA_DIR``,
-``EGRESS_UPSTREAM_CA``, ``EGRESS_EVENTS``, ``EGRESS_SESSION`` and ``EGRESS_RESOLVE`` say what `sidecar run` says by
-flags.
+``EGRESS_UPSTREAM_CA``, ``EGRESS_ADD_UPSTREAM_CA``, ``EGRESS_EVENTS``, ``EGRESS_SESSION`` and ``EGRESS_RESOLVE`` say
+what `sidecar run` says by flags.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ from sidecar.policy import load_policy
 from sidecar.runtime.rotation import Mounted, Rotator
 from sidecar.runtime.session import Session, Settings, parse_resolve
 from sidecar.secrets import load_ca
+from sidecar.upstreams.files import load_upstreams
+from sidecar.upstreams.roots import RootFiles
 
 # What our promises rest on. Under stock mitmproxy these are set at start, and changing them later is refused.
 FORCED: dict[str, Any] = {
@@ -59,14 +61,14 @@ _HARMLESS: dict[str, Any] = {
 
 def addons_of(session: Session) -> list[object]:
     """The addons of a session, in the order of each hook: the recorder opens what the others decide on."""
-    resolve = system_resolver(session.settings.pinned)
+    resolve, proxy = system_resolver(session.settings.pinned), session.settings.upstream_proxy
     return [
         Recorder(session.ledger),
         Protocol(session.policy, session.ledger, session.ca_expired),
         Gate(session.policy, session.ledger, session.ca_expired),
         SessionCaAddon(session.minter, session.ledger, session.now, session.ca_expired),
-        Upstream(session.policy, session.ledger, resolve, session.load_roots, session.settings.upstream_proxy),
-        UpstreamTls(session.ledger, session.load_roots),
+        Upstream(session.policy, session.ledger, resolve, session.upstreams.roots.load, proxy),
+        UpstreamTls(session.ledger, lambda: session.upstreams),
     ]
 
 
@@ -96,7 +98,12 @@ class Egress:
         for option, variable, text in (
             ("egress_policy", "EGRESS_POLICY", "The policy file."),
             ("egress_ca_dir", "EGRESS_CA_DIR", "The folder with the session CA's certificate and key."),
-            ("egress_upstream_ca", "EGRESS_UPSTREAM_CA", "PEM file of the roots to verify upstreams with."),
+            ("egress_upstream_ca", "EGRESS_UPSTREAM_CA", "PEM file of roots: upstreams are verified by them alone."),
+            (
+                "egress_add_upstream_ca",
+                "EGRESS_ADD_UPSTREAM_CA",
+                "PEM file of roots: upstreams are verified by them, too.",
+            ),
             ("egress_events", "EGRESS_EVENTS", "File to append events to; standard output if empty."),
             ("egress_session", "EGRESS_SESSION", "The session's id; the CA's common name if empty."),
             ("egress_resolve", "EGRESS_RESOLVE", "NAME:ADDRESS, separated by spaces: addresses of names."),
@@ -166,12 +173,13 @@ def _settings() -> Settings:
     ca = load_ca(Path(options.egress_ca_dir), datetime.now(UTC))
     policy = load_policy(Path(options.egress_policy))
     check_coverage(policy, ca)
+    alone, besides = options.egress_upstream_ca, options.egress_add_upstream_ca
     return Settings(
         policy=policy,
+        upstreams=load_upstreams(policy, RootFiles(Path(alone) if alone else None, Path(besides) if besides else None)),
         ca=ca,
         sink=FileSink(Path(options.egress_events)) if options.egress_events else StreamSink(sys.stdout.fileno()),
         session=options.egress_session or ca.common_name,
-        upstream_ca=Path(options.egress_upstream_ca) if options.egress_upstream_ca else None,
         pinned=parse_resolve(options.egress_resolve.split()),
     )
 

@@ -3,7 +3,8 @@ Everything private of mitmproxy that we change, in one place: `tests/test_intern
 
 Stock `HttpStream` can't answer a request while its body is still arriving: it buffers a refused upload whole, and ends
 an upstream's early answer only with the upload. It answers for an unreachable upstream with a page of its own, and
-keeps what it has refused in memory. All of this is taught here.
+keeps what it has refused in memory. `ServerTLSLayer` leaves a request waiting where an alert ends the connection.
+All of this is taught here.
 """
 
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
+from mitmproxy.proxy.layers.tls import ServerTLSLayer, TLSLayer
 
 from addons import connections, http1, http2, idle, websocket
+from sidecar.upstreams.handshake import ended_by_alert
 
 DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
 
@@ -35,6 +38,7 @@ _stock_check_invalid: Callable[[HttpStream, bool], layer.CommandGenerator[bool]]
 _stock_handle_protocol_error: Callable[[HttpStream, Any], layer.CommandGenerator[None]] = (
     HttpStream.handle_protocol_error
 )
+_stock_receive_close: Callable[[TLSLayer], layer.CommandGenerator[None]] = TLSLayer.receive_close
 
 
 def install() -> None:
@@ -44,6 +48,7 @@ def install() -> None:
     HttpStream.handle_protocol_error = _handle_protocol_error  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
     HttpStream.check_invalid = _check_invalid  # type: ignore[method-assign]
+    ServerTLSLayer.receive_close = _receive_close  # type: ignore[assignment,method-assign]
     # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
     MessageData.__post_init__ = _no_check  # type: ignore[method-assign]
     http1.install()
@@ -80,6 +85,13 @@ def _handler(connection_id: str) -> Any:
 
 def _no_check(self: MessageData) -> None:
     pass
+
+
+def _receive_close(self: ServerTLSLayer) -> layer.CommandGenerator[None]:
+    """As stock, but an alert that ended the connection isn't taken for a close_notify, which the child was told of."""
+    if self.tls is not None and ended_by_alert(self.tls):
+        self.tls.set_shutdown(0)
+    yield from _stock_receive_close(self)
 
 
 def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:

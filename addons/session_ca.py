@@ -15,16 +15,10 @@ from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.session_ca import CaConstraint
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
+from sidecar.tls_profile import server_context
 
 _ACCESS_DENIED, _UNRECOGNIZED_NAME = 49, 112  # alerts (RFC 8446, section 6.2; RFC 6066, section 3)
 CONTEXTS = 1024  # names whose contexts are kept; the least recently used goes first
-
-# Mozilla's "intermediate" profile, version 5.7: forward secrecy and AEAD only. TLS 1.3 suites are OpenSSL's defaults.
-CIPHERS = ":".join(
-    f"ECDHE-{key}-{suite}"
-    for suite in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
-    for key in ("ECDSA", "RSA")
-).encode()
 
 
 @fails_closed
@@ -98,10 +92,7 @@ class SessionCaAddon:
             self._contexts.move_to_end(host)
             return cached[0]
         leaf = minter.mint(host)
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_cipher_list(CIPHERS)
-        context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context = server_context()
         context.set_session_id(b"egress-sidecar")
         context.use_certificate(leaf)
         context.use_privatekey(minter.key)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sidecar.reasons import HandshakeReason
 
-_ALERT = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls) (?:alert )?([a-z0-9 ]+)")
+_ALERT = re.compile(r"(?:sslv3|tlsv1|tlsv13|ssl/tls|tls) (?:alert )?([a-z0-9 ]+)")
 # The alerts of RFC 8446, section 6, and RFC 5246, section 7.2, as OpenSSL spells them.
 _ALERTS = frozenset(
     alert.strip()
@@ -49,6 +49,21 @@ _ALERTS = frozenset(
 _TRUST = "the client doesn't trust the session CA: give it the trust bundle (see `env` in the trust folder)"
 _PIN = "the client refuses this certificate although it may know the CA: it pins, or it reads another trust store"
 
+
+_NO_CIPHERS = (
+    "the upstream has no cipher suite in common with the sidecar, or wants a client certificate; one that has only CBC "
+    "or static RSA suites needs accept: [cbc] or [static_rsa] in the policy's upstreams"
+)
+_CLIENT_CERTIFICATE = (
+    "the upstream wants a client certificate that it trusts: client_certificate in the policy's upstreams"
+)
+# Alerts that speak of the other side's certificate; what we show is a client certificate, or none.
+_OF_OUR_CERTIFICATE = frozenset(
+    (
+        *("certificate_required", "no_certificate", "bad_certificate", "unsupported_certificate", "unknown_ca"),
+        *("certificate_revoked", "certificate_expired", "certificate_unknown", "access_denied"),
+    )
+)
 
 _HUNG_UP = re.compile(r"disconnected during the handshake|connection closed|closed early|unexpected eof", re.IGNORECASE)
 
@@ -142,15 +157,19 @@ def established_but_unused(alert_words: str | None) -> Diagnosis:
     )
 
 
-def diagnose_server(words: str) -> Diagnosis:
-    """The upstream's handshake failed with these words of OpenSSL or mitmproxy."""
+def diagnose_server(words: str, *, accept: str | None = None) -> Diagnosis:
+    """
+    The upstream's handshake failed with these words of OpenSSL or mitmproxy, or ours.
+
+    Args:
+        accept: What the policy could accept, by its word there; None if nothing can be.
+    """
     reason = HandshakeReason
     if verify := re.search(r"[Cc]ertificate verify failed: (.+)", words):
         why = verify.group(1)
         if "mismatch" in why:
             return Diagnosis(reason.UPSTREAM_NAME, words, "the upstream's certificate is for another name")
-        hint = "the upstream's chain doesn't verify; a private root is given with --upstream-ca"
-        return Diagnosis(reason.UPSTREAM_CERTIFICATE, words, hint)
+        return Diagnosis(reason.UPSTREAM_CERTIFICATE, words, _hint_on_certificate(why, accept))
     alert = alert_of(words)
     if "cannot agree on a TLS version" in words or "unsupported protocol" in words or alert == "protocol_version":
         return Diagnosis(
@@ -159,9 +178,24 @@ def diagnose_server(words: str) -> Diagnosis:
     if "does not speak TLS" in words or "wrong version number" in words:
         return Diagnosis(reason.UPSTREAM_NOT_TLS, words, "the upstream doesn't speak TLS on this port")
     if alert in ("handshake_failure", "insufficient_security"):
-        return Diagnosis(
-            reason.UPSTREAM_CIPHERS, words, "the upstream has no cipher suite in common with the sidecar", alert
-        )
+        return Diagnosis(reason.UPSTREAM_CIPHERS, words, _NO_CIPHERS, alert)
+    if alert in _OF_OUR_CERTIFICATE:
+        return Diagnosis(reason.UPSTREAM_CLIENT_CERTIFICATE, words, _CLIENT_CERTIFICATE, alert)
     if "connection closed" in words or "unexpected eof" in words.lower():
         return Diagnosis(reason.UPSTREAM_CLOSED, words, "the upstream hung up during the handshake", suspected=True)
     return Diagnosis(reason.UPSTREAM_OTHER, words, "see detail", alert)
+
+
+def _hint_on_certificate(why: str, accept: str | None) -> str:
+    if accept is not None:
+        return f"if that is meant, an entry of the policy's upstreams may say accept: [{accept}] for this host"
+    if "revoked" in why:
+        return "who issued the certificate has taken it back; the upstream needs another one"
+    if "CRL" in why:
+        return "the crl of the policy's upstreams must hold a current list of every CA of the chain, the root included"
+    if any(word in why for word in ("parsed", "issuer excludes", "has expired", "not yet valid")):
+        return "the upstream needs another certificate; there is no option against this"
+    return (
+        "the upstream's chain doesn't verify; a private root (the certificate that is its own issuer) is given with "
+        "--add-upstream-ca, or add_roots in the policy's upstreams"
+    )

@@ -45,6 +45,7 @@ class HandshakeReason(StrEnum):
     CLIENT_OTHER = "tls_client_other"
     UPSTREAM_CERTIFICATE = "tls_upstream_certificate"  # chain or validity
     UPSTREAM_NAME = "tls_upstream_name"  # a certificate for another name
+    UPSTREAM_CLIENT_CERTIFICATE = "tls_upstream_client_certificate"  # it wants one, or refuses ours
     UPSTREAM_VERSION = "tls_upstream_version"
     UPSTREAM_CIPHERS = "tls_upstream_ciphers"
     UPSTREAM_NOT_TLS = "tls_upstream_not_tls"

@@ -148,6 +148,13 @@ def test_a_handshake_that_was_completed_for_nothing(words: str | None, reason: R
             R.UPSTREAM_CIPHERS,
             id="no common cipher",
         ),
+        pytest.param(
+            "OpenSSL Error([('SSL routines', '', 'tls alert handshake failure')])",
+            R.UPSTREAM_CIPHERS,
+            id="no common cipher, with OpenSSL 4.0",
+        ),
+        pytest.param("tlsv1 alert unknown ca", R.UPSTREAM_CLIENT_CERTIFICATE, id="our client certificate's CA"),
+        pytest.param("Certificate verify failed: certificate revoked", R.UPSTREAM_CERTIFICATE, id="revoked"),
         pytest.param("connection closed", R.UPSTREAM_CLOSED, id="an upstream that hangs up"),
         pytest.param("something new", R.UPSTREAM_OTHER, id="words that nobody knows"),
     ],
@@ -161,6 +168,7 @@ def test_an_upstreams_handshake(words: str, reason: R) -> None:
     [
         ("tlsv1 alert unknown ca", "unknown_ca"),
         ("ssl/tls alert bad certificate", "bad_certificate"),
+        ("tls alert handshake failure", "handshake_failure"),
         ("tlsv13 alert certificate required", "certificate_required"),
         ("no shared cipher", None),
         ("tlsv1 alert of a kind that there isn't", None),
@@ -168,3 +176,16 @@ def test_an_upstreams_handshake(words: str, reason: R) -> None:
 )
 def test_the_alert_in_openssls_words(words: str, alert: str | None) -> None:
     assert alert_of(words) == alert
+
+
+@pytest.mark.parametrize("option", ["ca_leaf", "missing_staple", "long_lived"])
+def test_the_hint_names_the_option_that_would_accept_it(option: str) -> None:
+    diagnosis = diagnose_server("Certificate verify failed: the certificate is odd", accept=option)
+
+    assert f"accept: [{option}]" in diagnosis.hint
+
+
+def test_the_hint_names_the_options_for_suites() -> None:
+    diagnosis = diagnose_server("OpenSSL Error([('SSL routines', '', 'tls alert handshake failure')])")
+
+    assert "accept: [cbc] or [static_rsa]" in diagnosis.hint

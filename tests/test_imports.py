@@ -34,6 +34,7 @@ EDGES = (
     "sidecar/runtime/",
     "sidecar/secrets.py",
     "sidecar/trust/load.py",
+    "sidecar/upstreams/files.py",
 )
 IO = {
     "aiohttp",

@@ -35,6 +35,7 @@ KNOWN = {
     "HttpLayer._handle_event": (http.HttpLayer._handle_event, "6ba31883cc7a06b3"),
     "HttpLayer.event_to_child": (http.HttpLayer.event_to_child, "1095f6e1581d1780"),
     "Layer.handle_event": (layer.Layer.handle_event, "fd88b0fb09ceddbb"),
+    "TLSLayer.receive_close": (internals._stock_receive_close, "244aa237c481fc55"),
     "TLSLayer.send_close": (tls.TLSLayer.send_close, "d9b1161f42db9992"),
     "ChunkedReader.__call__": (ChunkedReader.__call__, "2618d847a89a1505"),
     "WebsocketLayer.start": (websocket.WebsocketLayer.start, "8445ad1cfb2fcca5"),

@@ -17,6 +17,8 @@ from sidecar.runtime import rotation, watch
 from sidecar.runtime.rotation import Mounted, Rotator, read_bundle
 from sidecar.runtime.session import Session, Settings
 from sidecar.secrets import load_ca
+from sidecar.upstreams.files import load_upstreams
+from sidecar.upstreams.roots import RootFiles
 from tests.pki.authorities import DAY, Authority, authority
 
 SECONDS = 30.0  # for a change to be noticed; far more than it takes
@@ -45,7 +47,10 @@ class Scene:
         self.trust(OLD_ROOT)
         policy = parse_policy("version: 1\n")
         ca = load_ca(self.folder, START)
-        self.session = Session(Settings(policy=policy, ca=ca, sink=self, session="s", now=self.clock))
+        upstreams = load_upstreams(policy, RootFiles())
+        self.session = Session(
+            Settings(policy=policy, upstreams=upstreams, ca=ca, sink=self, session="s", now=self.clock)
+        )
 
     def clock(self) -> datetime:
         self.reads += 1  # among others by each reading of the CA

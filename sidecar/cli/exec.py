@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sidecar import hardening, logs
 from sidecar.cli.options import (
+    AddUpstreamCa,
     DrainSeconds,
     EventLevel,
     LogLevel,
@@ -53,6 +54,7 @@ def exec_(
         ),
     ] = False,
     upstream_ca: UpstreamCa = None,
+    add_upstream_ca: AddUpstreamCa = None,
     resolve: Resolve = None,
     upstream_proxy: UpstreamProxyUrl = None,
     upstream_proxy_credentials: UpstreamProxyCredentials = None,
@@ -91,24 +93,26 @@ def exec_(
         from sidecar.pki.session_ca import issue_session_ca
         from sidecar.runtime.engine import serve
         from sidecar.runtime.listeners import address_of, bind, explicit
-        from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
+        from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy
         from sidecar.trust.files import client_files
         from sidecar.trust.load import MOZILLA, load_anchors
+        from sidecar.upstreams.files import load_upstreams
+        from sidecar.upstreams.roots import RootFiles
 
         pinned = parse_resolve(words(resolve))
         through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
-        root_files(upstream_ca)  # wrong input is told before the events file is made
+        upstreams = load_upstreams(loaded, RootFiles(upstream_ca, add_upstream_ca))
         name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         ca = issue_session_ca(common_name=name, now=datetime.now(UTC), validity=timedelta(hours=validity_hours))
         listener = fence.listeners[0] if fence else bind(IPv4Address(_LOOPBACK), 0)
         sink = FileSink(events) if events else StreamSink(sys.stderr.fileno())
         settings = Settings(
             policy=loaded,
+            upstreams=upstreams,
             ca=ca,
             sink=sink,
             session=name,
             level=event_level.value,
-            upstream_ca=upstream_ca,
             pinned=pinned,
             upstream_proxy=through,
         )

@@ -30,6 +30,14 @@ UpstreamCa = Annotated[
         help="Verify upstreams with these roots (PEM) alone. Default: certifi's and the system's.",
     ),
 ]
+AddUpstreamCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="EGRESS_ADD_UPSTREAM_CA",
+        metavar="FILE",
+        help="Verify upstreams with these roots (PEM) besides. For single hosts: `upstreams` in the policy.",
+    ),
+]
 Resolve = Annotated[
     list[str] | None,
     typer.Option(

@@ -30,11 +30,19 @@ FILE = Annotated[Path, typer.Argument(metavar="FILE", help="A policy file; - rea
 def check(
     file: FILE,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there are warnings.")] = False,
+    files: Annotated[
+        bool, typer.Option("--files", help="Read the files that it names as well, as `sidecar run` does.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether FILE is a valid policy, and what in it is doubtful."""
     try:
         policy = _load(file)
+        if files:
+            from sidecar.upstreams.files import load_upstreams
+            from sidecar.upstreams.roots import RootFiles
+
+            load_upstreams(policy, RootFiles())
     except PolicyError as e:
         if as_json:
             _print_json({"valid": False, "errors": [_row(problem) for problem in e.problems], "warnings": []})

@@ -14,6 +14,7 @@ import uvloop
 from sidecar import hardening, logs
 from sidecar.cli.fence import ControlSocketMode, parse_health_listen
 from sidecar.cli.options import (
+    AddUpstreamCa,
     DnsPort,
     DnsUpstream,
     DrainSeconds,
@@ -58,6 +59,7 @@ def run(
         str, typer.Option(envvar="EGRESS_LISTEN", metavar="ADDRESS:PORT", help="Where the explicit HTTP proxy listens.")
     ] = "127.0.0.1:14101",
     upstream_ca: UpstreamCa = None,
+    add_upstream_ca: AddUpstreamCa = None,
     resolve: Resolve = None,
     upstream_proxy: UpstreamProxyUrl = None,
     upstream_proxy_credentials: UpstreamProxyCredentials = None,
@@ -152,22 +154,24 @@ def run(
     from sidecar.runtime.listeners import address_of, bind, explicit, redirected
     from sidecar.runtime.reload import reloading
     from sidecar.runtime.rotation import Mounted, Rotator, read_bundle
-    from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy, root_files
+    from sidecar.runtime.session import Session, Settings, parse_resolve, read_upstream_proxy
+    from sidecar.upstreams.files import load_upstreams
+    from sidecar.upstreams.roots import RootFiles
 
     pinned = parse_resolve(words(resolve))
     through = read_upstream_proxy(upstream_proxy, upstream_proxy_credentials, no_proxy or ())
-    root_files(upstream_ca)  # wrong input is told before the events file is made
+    upstreams = load_upstreams(loaded, RootFiles(upstream_ca, add_upstream_ca))
     if trust_bundle is not None:
         read_bundle(trust_bundle)
     mounted = Mounted(ca_dir, trust_bundle, timedelta(seconds=root_overlap))
     listener = bind(address, port)
     settings = Settings(
         policy=loaded,
+        upstreams=upstreams,
         ca=ca,
         sink=FileSink(events) if events else StreamSink(sys.stdout.fileno()),
         session=session or ca.common_name,
         level=event_level.value,
-        upstream_ca=upstream_ca,
         pinned=pinned,
         idle_seconds=idle_seconds,
         upstream_proxy=through,

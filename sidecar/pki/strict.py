@@ -1,11 +1,25 @@
 """What an upstream's chain is refused for although OpenSSL verifies it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 
 from cryptography import x509
 
+from sidecar.policy.upstreams import Accept
 
-def objection(chain: Iterable[x509.Certificate]) -> str | None:
+LONGEST = timedelta(days=3650)  # ten years: a leaf that is valid for so long or longer is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why a chain is refused, and what the policy may accept of it; None: nothing."""
+
+    words: str
+    accept: Accept | None = None
+
+
+def objections(chain: Iterable[x509.Certificate]) -> Iterator[Objection]:
     """
     Say what is wrong with a chain that OpenSSL has verified.
 
@@ -13,17 +27,29 @@ def objection(chain: Iterable[x509.Certificate]) -> str | None:
         chain: The leaf first, then its issuers.
 
     Returns:
-        None, or why the chain is refused: an extension of the leaf that can't be parsed (OpenSSL ignores those that
-        it doesn't need), or a wildcard name that stands for names which an issuer's constraints exclude
-        (CVE-2025-61727 in Go; OpenSSL compares the wildcard as if it were a label).
+        What can't be accepted comes first: an extension of the leaf that can't be parsed (OpenSSL ignores those that it
+        doesn't need), or a wildcard name that stands for names which an issuer's constraints exclude (CVE-2025-61727 in
+        Go; OpenSSL compares the wildcard as if it were a label). Then a leaf that is a CA's, or valid for too long.
 
-    RFC 5280, sections 4.2 and 4.2.1.10.
+    RFC 5280, sections 4.1.2.5, 4.2, 4.2.1.9 and 4.2.1.10.
     """
     leaf, *issuers = chain
     try:
         extensions = list(leaf.extensions)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
-        return f"an extension of the certificate can't be parsed: {e}"
+        yield Objection(f"an extension of the certificate can't be parsed: {e}")
+        return
+    if (reach := _reach(extensions, issuers)) is not None:
+        yield Objection(reach)
+    if any(isinstance(extension.value, x509.BasicConstraints) and extension.value.ca for extension in extensions):
+        yield Objection("the certificate is a CA's, not a server's (basicConstraints CA:TRUE)", Accept.CA_LEAF)
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+    if lifetime >= LONGEST:
+        words = f"the certificate is valid for {lifetime.days} days; {LONGEST.days} days, ten years, are too many"
+        yield Objection(words, Accept.LONG_LIVED)
+
+
+def _reach(extensions: Iterable[x509.Extension[x509.ExtensionType]], issuers: Iterable[x509.Certificate]) -> str | None:
     wildcards = [
         name[2:].lower()
         for extension in extensions

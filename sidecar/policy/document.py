@@ -5,7 +5,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sidecar.policy.fields import Address, DnsType, Document, Method, Name, PathText, Pattern, Ports
+from sidecar.policy.fields import (
+    Acceptance,
+    Address,
+    DnsType,
+    Document,
+    FilePath,
+    Method,
+    Name,
+    PathText,
+    Pattern,
+    Ports,
+)
 from sidecar.policy.patterns import HostPattern
 from sidecar.policy.problems import Path
 from sidecar.policy.rules import Dns, Protocol, Verdict
@@ -44,6 +55,27 @@ class NetworkDocument(Document):
     dns: Literal["synthetic", "real"] = Dns.SYNTHETIC.value
 
 
+class ClientCertificateDocument(Document):
+    """`client_certificate` of an upstream."""
+
+    certificate: FilePath
+    key: FilePath
+
+
+_NO_CLIENT_CERTIFICATE = ClientCertificateDocument.model_construct(certificate="", key="")
+
+
+class UpstreamDocument(Document):
+    """One item of `upstreams`; a file that isn't given is an empty path."""
+
+    hosts: list[Pattern] = Field(min_length=1)
+    roots: FilePath = ""
+    add_roots: FilePath = ""
+    client_certificate: ClientCertificateDocument = _NO_CLIENT_CERTIFICATE
+    crl: FilePath = ""
+    accept: list[Acceptance] = Field(default_factory=list, min_length=1)
+
+
 class PolicyDocument(Document):
     """The whole file."""
 
@@ -51,6 +83,7 @@ class PolicyDocument(Document):
     default: Literal["allow", "deny"] = "deny"
     rules: list[RuleDocument] = Field(default_factory=list)
     network: NetworkDocument = Field(default_factory=NetworkDocument)
+    upstreams: list[UpstreamDocument] = Field(default_factory=list)
 
 
 # Keys that a rule, or the file, will have one day. Ignoring one would make a policy say less than its writer thinks.
@@ -101,3 +134,20 @@ def contradictions(rules: Any) -> Iterator[tuple[Path, str]]:
                 yield (*here, "protocol"), "raw TCP is never opened; write 'allow' instead of 'passthrough'"
             elif "ports" not in rule and "deny" not in verdicts:
                 yield (*here, "protocol"), "raw TCP has no usual ports; write which, such as ports: [5432]"
+
+
+def upstream_contradictions(upstreams: Any) -> Iterator[tuple[Path, str]]:
+    """The same for `upstreams`."""
+    for i, entry in enumerate(upstreams if isinstance(upstreams, list) else []):
+        if not isinstance(entry, dict):
+            continue
+        if "roots" in entry and "add_roots" in entry:
+            yield (
+                ("upstreams", i, "add_roots"),
+                "stands beside 'roots', which are trusted instead of all others; put all of them into one file",
+            )
+        if not set(UpstreamDocument.model_fields) - {"hosts"} & set(entry):
+            yield (
+                ("upstreams", i),
+                "says nothing of its hosts; write roots, add_roots, client_certificate, crl or accept",
+            )

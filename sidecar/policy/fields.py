@@ -10,6 +10,7 @@ from sidecar.errors import SidecarError
 from sidecar.policy.paths import PathPattern, parse_path
 from sidecar.policy.patterns import HostPattern, IPNetwork, parse_pattern
 from sidecar.policy.rules import PortRange
+from sidecar.policy.upstreams import Accept
 
 # The record types that say something about a name (IANA's registry of resource record types); none that carries a
 # zone, a key or a transaction.
@@ -88,6 +89,20 @@ def _network(text: str) -> IPNetwork:
     return pattern.network
 
 
+def _file(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{text!r} is not a path; write one such as '/etc/egress/upstream/ca.pem'")
+    return text
+
+
+def _accept(text: str) -> Accept:
+    try:
+        return Accept(text)
+    except ValueError:
+        known = ", ".join(Accept)
+        raise ValueError(f"{text!r} can't be accepted; what can is {known}; chain, name and validity can't") from None
+
+
 Pattern = Annotated[HostPattern, _text(parse_pattern)]
 Ports = Annotated[PortRange, PlainValidator(_ports)]
 Method = Annotated[str, _text(_method)]
@@ -95,6 +110,8 @@ PathText = Annotated[PathPattern, _text(parse_path)]
 Name = Annotated[str, _text(_name)]
 DnsType = Annotated[int, _text(_dns_type)]
 Address = Annotated[IPNetwork, _text(_network)]
+FilePath = Annotated[str, _text(_file)]
+Acceptance = Annotated[Accept, _text(_accept)]
 
 
 class Document(BaseModel):

@@ -39,6 +39,28 @@ def glob_matches(pattern: Sequence[Step], items: Sequence[str], *, least: Litera
     return end in states
 
 
+def globs_overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a sequence of items fits both, each ``**`` being one item or more; as cheap as `glob_matches`."""
+    todo, seen = [(0, 0)], {(0, 0)}
+    while todo:
+        i, j = todo.pop()
+        if i == len(one) and j == len(other):
+            return True
+        if i == len(one) or j == len(other):
+            continue
+        if one[i] in (ONE, MANY) or other[j] in (ONE, MANY) or one[i] == other[j]:
+            for state in ((a, b) for a in _after(one, i) for b in _after(other, j)):
+                if state not in seen:
+                    seen.add(state)
+                    todo.append(state)
+    return False
+
+
+def _after(pattern: Sequence[str], state: int) -> tuple[int, ...]:
+    """Where a pattern may be once an item has fitted its step."""
+    return (state, state + 1) if pattern[state] == MANY else (state + 1,)
+
+
 def _rest(pattern: Sequence[Step], state: int) -> set[int]:
     """*state*, and those after it that a ``**`` of no items leads to."""
     states = {state}

@@ -24,7 +24,7 @@ _WIDEST = {4: 8, 6: 16}  # prefixes shorter than these, by IP version
 
 def lint_policy(policy: Policy) -> tuple[Problem, ...]:
     """Warnings, in the order of the text. Rules that overlap are none: order is what resolves them."""
-    found = [*_unreachable(policy), *_over_broad(policy)]
+    found = [*_unreachable(policy), *_over_broad(policy), *_idle_upstreams(policy)]
     return tuple(sorted(found, key=lambda problem: problem.position))
 
 
@@ -82,6 +82,26 @@ def _over_broad(policy: Policy) -> Iterator[Problem]:
             if message := _breadth(pattern):
                 path = ("rules", rule.index, rule.verdict.value, i)
                 yield Problem(rule.pattern_positions[i], path, message)
+
+
+def _idle_upstreams(policy: Policy) -> Iterator[Problem]:
+    """Hosts of `upstreams` whose TLS nobody opens, or of which an earlier entry speaks."""
+    opened = [
+        pattern
+        for rule in policy.rules
+        if rule.verdict is Verdict.ALLOW and rule.protocol is Protocol.HTTP
+        for pattern in rule.patterns
+    ]
+    for entry in policy.upstreams:
+        for i, pattern in enumerate(entry.patterns):
+            where = ("upstreams", entry.index, "hosts", i)
+            earlier = (e for e in policy.upstreams[: entry.index] if any(p.covers(pattern) for p in e.patterns))
+            if (first := next(earlier, None)) is not None:
+                message = f"{pattern.text!r} is never reached: upstreams[{first.index}] has it; move one, or remove it"
+                yield Problem(entry.pattern_positions[i], where, message)
+            elif policy.default is Verdict.DENY and not any(each.overlaps(pattern) for each in opened):
+                message = f"no rule allows {pattern.text!r}, so no TLS is spoken with it; allow it, or remove it here"
+                yield Problem(entry.pattern_positions[i], where, message)
 
 
 def _breadth(pattern: HostPattern) -> str | None:

@@ -1,34 +1,25 @@
 """From YAML to a `Policy`, or to one error that names every problem of the file."""
 
-import difflib
 import hashlib
 import pathlib
-from collections.abc import Iterator
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from sidecar.policy.document import UNSUPPORTED, VERDICTS, NetworkDocument, PolicyDocument, RuleDocument, contradictions
+from sidecar.policy.document import (
+    PolicyDocument,
+    RuleDocument,
+    UpstreamDocument,
+    contradictions,
+    upstream_contradictions,
+)
 from sidecar.policy.index import build_index
+from sidecar.policy.messages import complain
 from sidecar.policy.problems import Path, PolicyError, PolicyFileError
 from sidecar.policy.rules import EVERY_PORT, WEB_PORTS, Dns, Network, Policy, Protocol, Rule, Verdict
 from sidecar.policy.tree import Tree, read_tree
+from sidecar.policy.upstreams import NamedFile, Upstream
 
 MAX_SIZE = 1024 * 1024  # bytes
-
-_EXAMPLES = {
-    "version": "version: 1",
-    "default": "default: deny",
-    "rules": "rules: [{allow: ['api.example.com']}]",
-    "network": "network: {allow_addresses: ['10.20.0.0/16']}",
-    "allow_addresses": "['10.20.0.0/16']",
-    "allow": "['api.example.com']",
-    "deny": "['**.internal.example.com']",
-    "passthrough": "['pinned.example.com']",
-    "ports": "[443]",
-    "methods": "[GET, HEAD]",
-    "paths": "['/repos/**']",
-}
 
 
 def load_policy(path: str | pathlib.Path) -> Policy:
@@ -79,8 +70,9 @@ def parse_policy(text: str, source: str = "policy.yaml") -> Policy:
         try:
             document = PolicyDocument.model_validate(tree.value)
         except ValidationError as e:
-            _complain(tree, e)
-        for path, message in contradictions(tree.value.get("rules")):
+            complain(tree, e)
+        found = [*contradictions(tree.value.get("rules")), *upstream_contradictions(tree.value.get("upstreams"))]
+        for path, message in found:
             tree.complain(tree.at_key(path), path, message)
     if tree.problems or document is None:
         raise PolicyError(source, tuple(tree.problems))
@@ -92,6 +84,7 @@ def parse_policy(text: str, source: str = "policy.yaml") -> Policy:
         hash=hashlib.sha256(data).hexdigest()[:16],
         source=source,
         index=build_index(rule.patterns for rule in rules),
+        upstreams=tuple(_upstream(i, entry, tree) for i, entry in enumerate(document.upstreams)),
     )
 
 
@@ -118,57 +111,21 @@ def _rule(index: int, rule: RuleDocument, tree: Tree) -> Rule:
     )
 
 
-def _complain(tree: Tree, error: ValidationError) -> None:
-    for found in error.errors(include_url=False):
-        path: Path = found["loc"]
-        if found["type"] == "extra_forbidden":
-            tree.complain(tree.at_key(path), path, _unknown_key(path))
-        else:
-            tree.complain(tree.at(path), path, _message(path, found))
+def _upstream(index: int, entry: UpstreamDocument, tree: Tree) -> Upstream:
+    where: Path = ("upstreams", index)
 
+    def named(path: str, *keys: str) -> NamedFile | None:
+        return NamedFile(path, (*where, *keys), tree.at((*where, *keys))) if path else None
 
-def _unknown_key(path: Path) -> str:
-    key = str(path[-1])
-    if key in UNSUPPORTED and path[0] == ("credentials" if key == "credentials" else "rules"):
-        return UNSUPPORTED[key]
-    known = list(_keys(path[:-1]))
-    near = difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(key.lower(), known, n=1)
-    if near:
-        return f"{key!r} is not a key; write {near[0]!r}"
-    elsewhere = [".".join((*place, key)) for place in ((), ("rules[]",), ("network",)) if key in _keys(place)]
-    if elsewhere:
-        return f"{key!r} is not a key here, it belongs to {elsewhere[0].rpartition('.')[0] or 'the top of the file'}"
-    return f"{key!r} is not a key; known are {', '.join(known)}"
-
-
-def _keys(place: Path) -> Iterator[str]:
-    model: type[BaseModel] = PolicyDocument
-    if place:
-        model = NetworkDocument if place[0] == "network" else RuleDocument
-    yield from model.model_fields
-
-
-def _message(path: Path, found: Any) -> str:
-    key = str(path[-1]) if path else ""
-    value = found["input"]
-    match found["type"]:
-        case "value_error":
-            return str(found["ctx"]["error"])
-        case "missing":
-            return f"is missing; write '{_EXAMPLES.get(key, key)}'"
-        case "too_short":
-            return f"is empty; write {_EXAMPLES.get(key, 'an item')}, or leave it out"
-        case "list_type":
-            one = (
-                isinstance(value, str | int) and not isinstance(value, bool) and key not in ("rules", "allow_addresses")
-            )
-            return f"must be a list; write {[value]!r}" if one else f"must be a list; write {_EXAMPLES.get(key, '[…]')}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            example = _EXAMPLES["network"] if key == "network" else f"{VERDICTS[0]}: {_EXAMPLES['allow']}"
-            return f"must be a mapping; write {example}"
-        case "literal_error" if key == "mode" and value == "audit":
-            return "'audit' is not supported yet; write 'enforce', or leave it out"
-        case "literal_error":
-            expected = str(found["ctx"]["expected"]).replace(", 'real' or ''", " or 'real'")
-            return f"must be {expected}, not {value!r}"
-    return f"{found['msg']}, not {value!r}"
+    return Upstream(
+        index=index,
+        patterns=tuple(entry.hosts),
+        roots=named(entry.roots, "roots"),
+        add_roots=named(entry.add_roots, "add_roots"),
+        client_certificate=named(entry.client_certificate.certificate, "client_certificate", "certificate"),
+        client_key=named(entry.client_certificate.key, "client_certificate", "key"),
+        crl=named(entry.crl, "crl"),
+        accept=frozenset(entry.accept),
+        position=tree.at(where),
+        pattern_positions=tuple(tree.at((*where, "hosts", i)) for i in range(len(entry.hosts))),
+    )

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from sidecar.errors import SidecarError
 from sidecar.hosts import Host, HostError, parse_authority, parse_host
-from sidecar.policy.globs import MANY, ONE, glob_matches
+from sidecar.policy.globs import MANY, ONE, glob_matches, globs_overlap
 
 type IPNetwork = IPv4Network | IPv6Network
 
@@ -56,6 +56,12 @@ class HostPattern:
             same = self.network.version == other.network.version
             return same and other.network.subnet_of(self.network)  # type: ignore[arg-type]  # versions are the same
         return bool(self.labels and other.labels) and glob_matches(self.labels, other.labels, least=1)
+
+    def overlaps(self, other: "HostPattern") -> bool:
+        """Whether there is a host of both."""
+        if self.network is not None and other.network is not None:
+            return self.network.overlaps(other.network)
+        return bool(self.labels and other.labels) and globs_overlap(self.labels, other.labels)
 
 
 def parse_pattern(text: str) -> HostPattern:

@@ -9,6 +9,7 @@ from sidecar.policy.index import Index
 from sidecar.policy.paths import PathPattern, Reading
 from sidecar.policy.patterns import HostPattern, IPNetwork
 from sidecar.policy.problems import Position
+from sidecar.policy.upstreams import Upstream
 from sidecar.reasons import Reason
 
 type PortRange = tuple[int, int]  # first and last, both included
@@ -110,6 +111,7 @@ class Policy:
     hash: str  # first 16 hex digits of the text's SHA-256
     source: str
     index: Index = field(compare=False, repr=False)
+    upstreams: tuple[Upstream, ...] = ()  # of those that name a host, the first counts
     generation: int = 0  # counted from 1 by whoever puts policies in force; 0: not in force
 
     def rules_for(self, host: Host, port: int) -> Iterator[Rule]:

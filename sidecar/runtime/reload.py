@@ -1,4 +1,7 @@
-"""The policy file is watched: a valid change is put in force whole, an invalid one is reported and changes nothing."""
+"""
+The policy file is watched, and the files that it and the flags name for upstreams: a valid change is put in force
+whole, an invalid one is reported and changes nothing.
+"""
 
 import asyncio
 import logging
@@ -7,36 +10,42 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from sidecar.errors import SidecarError
 from sidecar.events.model import PolicyReloadFailed
-from sidecar.policy import Policy, PolicyError, load_policy
+from sidecar.policy import Policy, load_policy
 from sidecar.runtime.engine import Engine, Service
 from sidecar.runtime.revocation import end, take_back
 from sidecar.runtime.watch import signature, watching
+from sidecar.upstreams.files import Upstreams, files_of, load_upstreams
+from sidecar.upstreams.roots import RootFiles
 
 _log = logging.getLogger(__name__)
 
 
 class Reloader:
     """
-    Puts what is in the file in force, if it differs from what is.
+    Puts what is in the files in force, if it differs from what is.
 
     Args:
         engine: Whose session's policy it is, and whose connections it may revoke.
         path: The policy file.
 
     Attributes:
-        unread: What is in the file isn't known: the system refused to read it, the last time.
+        unread: What is in the files isn't known: the system refused to read them, the last time.
+        files: The policy file, and those that it named when it was read last, in force or not.
     """
 
     def __init__(self, engine: Engine, path: Path) -> None:
         self.unread = False
         self._engine, self._path = engine, path
+        self._root_files = engine.session.upstreams.root_files
+        self.files = (path, *files_of(engine.session.policy(), self._root_files))
         self._one_at_a_time = asyncio.Lock()
         self._reported: tuple[str, ...] = ()  # problems of the last failure, which is told once
         self.tasks: set[asyncio.Future[None]] = set()
 
     def reload(self) -> asyncio.Future[None]:
-        """Read the file; a policy that can't be used leaves the last good one in force. Never cancelled half-way."""
+        """Read the files; a policy that can't be used leaves the last good one in force. Never cancelled half-way."""
         self.tasks.add(task := asyncio.ensure_future(self._reload()))
         task.add_done_callback(self.tasks.discard)
         return asyncio.shield(task)
@@ -45,8 +54,10 @@ class Reloader:
         async with self._one_at_a_time:
             try:
                 policy = await asyncio.to_thread(_load, self._path)
+                self.files = (self._path, *files_of(policy, self._root_files))
                 warnings = await asyncio.to_thread(self._engine.session.check_policy, policy)
-            except PolicyError as e:
+                upstreams = await asyncio.to_thread(_load_upstreams, policy, self._root_files)
+            except SidecarError as e:
                 self.unread = isinstance(e.__cause__, OSError)
                 self._failed(tuple(str(e).splitlines()))
             except Exception as e:  # a defect in reading must not end the watching
@@ -54,15 +65,20 @@ class Reloader:
                 _log.exception("the policy could not be reloaded")
                 self._failed((f"{self._path}: can't be read: {type(e).__name__}",))
             else:
+                recovered = bool(self._reported)
                 self._reported, self.unread = (), False
-                await self._put_in_force(policy, warnings)
+                await self._put_in_force(policy, warnings, upstreams, recovered=recovered)
 
-    async def _put_in_force(self, policy: Policy, warnings: tuple[str, ...]) -> None:
+    async def _put_in_force(
+        self, policy: Policy, warnings: tuple[str, ...], upstreams: Upstreams, *, recovered: bool
+    ) -> None:
         session = self._engine.session
-        if policy.hash == session.policy().hash:
+        if (policy.hash, upstreams.digest) == (session.policy().hash, session.upstreams.digest):
+            if recovered:  # who has read of the failure is told of its end
+                session.announce_policy(session.policy(), warnings)
             return
         # Up to the event nothing awaits: whatever is judged is judged by the old policy, or by the new one.
-        policy = session.policy.swap(policy)
+        policy, session.upstreams = session.policy.swap(policy), upstreams
         found = take_back(self._engine, policy)
         revoked = sum(revocation.ends_something for _, revocation in found)
         session.announce_policy(policy, warnings, revoked_connections=revoked)
@@ -98,7 +114,7 @@ def reloading(path: Path, *, signals: Collection[signal.Signals] = (), poll: boo
             loop.add_signal_handler(number, reloader.reload)
         try:
             # Unread: a workload that uses up all descriptors must not keep a stricter policy from coming into force.
-            async with watching(lambda: (path,), reloader.reload, unread=lambda: reloader.unread, poll=poll):
+            async with watching(lambda: reloader.files, reloader.reload, unread=lambda: reloader.unread, poll=poll):
                 yield
         finally:
             for number in signals:
@@ -121,3 +137,19 @@ def _load(path: Path) -> Policy:
         if signature(path) == before:
             break
     return policy
+
+
+def _load_upstreams(policy: Policy, root_files: RootFiles) -> Upstreams:
+    """Read again if one of the files was replaced meanwhile: certificate and key only mean something together."""
+    files = files_of(policy, root_files)
+    for _ in range(5):
+        before = [signature(file) for file in files]
+        try:
+            upstreams = load_upstreams(policy, root_files)
+        except SidecarError:
+            if [signature(file) for file in files] == before:
+                raise
+        else:
+            if [signature(file) for file in files] == before:
+                return upstreams
+    return load_upstreams(policy, root_files)

@@ -1,14 +1,10 @@
 """One session: what was loaded at start, and the collaborators that the addons share."""
 
 import re
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-
-import certifi
-from OpenSSL import SSL
 
 from sidecar import __version__
 from sidecar.errors import SidecarError
@@ -18,7 +14,6 @@ from sidecar.hosts import HostError, IPAddress, parse_host
 from sidecar.ledger import Ledger
 from sidecar.pki.coverage import check_coverage
 from sidecar.pki.leaf import LeafMinter
-from sidecar.pki.pem import certificates_in
 from sidecar.pki.rotation import Take
 from sidecar.pki.session_ca import SessionCa
 from sidecar.pki.trial import doubts
@@ -28,14 +23,7 @@ from sidecar.reasons import Reason
 from sidecar.runtime.expiry import Expiry
 from sidecar.store import PolicyStore
 from sidecar.upstream_proxy import UpstreamProxy, UpstreamProxyError, parse_upstream_proxy
-
-# Where Debian, Alpine, RHEL and openSUSE keep the system's roots.
-_SYSTEM_ROOTS = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-)
+from sidecar.upstreams.files import Upstreams
 
 _RESOLVE = re.compile(r"(?P<name>[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?:(?P<address>\[[^\]]+\]|[0-9.]+)")
 
@@ -53,11 +41,11 @@ class Settings:
     """What a session is told, parsed; the CLI's flags and the addon's options both become this."""
 
     policy: Policy
+    upstreams: Upstreams
     ca: SessionCa
     sink: Sink
     session: str
     level: Level = "info"
-    upstream_ca: Path | None = None
     pinned: Pinned = field(default_factory=dict)
     idle_seconds: int = 3600  # of silence, after which a connection is ended
     upstream_proxy: UpstreamProxy | None = None
@@ -70,7 +58,7 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.policy = PolicyStore(settings.policy)
-        self._roots = root_files(settings.upstream_ca)
+        self.upstreams = settings.upstreams  # swapped whole, together with the policy that names their files
         self.log = EventLog(session=settings.session, sink=settings.sink, level=settings.level)
         self.ledger = Ledger(self.log.emit, opened=self.log.connection_opened)
         self.now = settings.now
@@ -105,11 +93,6 @@ class Session:
             )
         )
         self.expiry.start()
-
-    def load_roots(self, context: SSL.Context | ssl.SSLContext) -> None:
-        """Trust the upstream roots, and only them, in *context*."""
-        for file in self._roots:
-            context.load_verify_locations(str(file))
 
     def announce(self, listen: tuple[str, ...]) -> None:
         """The first events of a session: what it runs with."""
@@ -156,20 +139,6 @@ class Session:
         for record in self.ledger.connections():
             self.ledger.disconnect(record.id)
         return self.log.close().summary
-
-
-def root_files(file: Path | None) -> tuple[Path, ...]:
-    """
-    The files of the roots that upstreams are verified with: *file* alone, else certifi's and the system's.
-
-    Raises:
-        SidecarError: *file* can't be read, or has no certificate in it.
-    """
-    if file is not None:
-        certificates_in(_read(file), str(file))
-        return (file,)
-    system = next((path for path in map(Path, _SYSTEM_ROOTS) if path.is_file()), None)
-    return (Path(certifi.where()), *((system,) if system else ()))
 
 
 def parse_resolve(entries: Iterable[str]) -> dict[tuple[str, int | None], IPAddress]:

@@ -17,6 +17,8 @@ from sidecar.policy import parse_policy
 from sidecar.runtime.engine import Service, serve
 from sidecar.runtime.listeners import address_of, bind, explicit
 from sidecar.runtime.session import Clock, Session, Settings, wall_clock
+from sidecar.upstreams.files import load_upstreams
+from sidecar.upstreams.roots import RootFiles
 from tests.live.sidecars import SECONDS, until
 
 
@@ -83,14 +85,15 @@ def in_process(
     """Serve *policy* on a free loopback port; *names* lead to 127.0.0.1."""
     ca, sink = ca or issue_session_ca(common_name="in-process", now=datetime.now(UTC)), Lines()
     (folder / "bundle.pem").write_bytes(ca.root_pem())
+    parsed = parse_policy(policy, str(folder / "policy.yaml"))
     session = Session(
         Settings(
-            policy=parse_policy(policy),
+            policy=parsed,
+            upstreams=load_upstreams(parsed, RootFiles(alone=upstream_ca)),
             ca=ca,
             sink=sink,
             session="in-process",
             level=level,
-            upstream_ca=upstream_ca,
             pinned={(name, None): IPv4Address("127.0.0.1") for name in names},
             now=now,
         )

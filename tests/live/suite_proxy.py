@@ -1,7 +1,8 @@
 """
-The sidecar as an outside suite's proxy under test: ``suite_proxy.py PORT UPSTREAM_CA FOLDER [HOSTS] [ADDRESS…]``.
+The sidecar as an outside suite's proxy under test: ``suite_proxy.py PORT UPSTREAM_CA FOLDER HOSTS [ADDRESS…]``.
 
-HOSTS is a file with the hosts to allow, one a line; ``-`` allows all. The ADDRESSes are excepted from the guard.
+HOSTS is a file with the hosts to allow, one a line; ``-`` allows all. The ADDRESSes are excepted from the guard;
+``accept=WORD`` among them is what every upstream is forgiven.
 """
 
 import json
@@ -23,8 +24,10 @@ def main() -> None:
         "version": 1,
         "default": "allow" if hosts == "-" else "deny",
         "rules": [{"allow": names}] if names else [],
-        "network": {"allow_addresses": addresses},
+        "network": {"allow_addresses": [address for address in addresses if "=" not in address]},
     }
+    if accepted := [word.removeprefix("accept=") for word in addresses if "=" in word]:
+        policy["upstreams"] = [{"hosts": ["**", "0.0.0.0/0", "::/0"], "accept": accepted}]
     (here / "policy.yaml").write_text(json.dumps(policy))  # JSON is YAML
     command = [
         sys.executable,

@@ -294,16 +294,18 @@ from sidecar.runtime.engine import serve
 from sidecar.runtime.listeners import address_of, bind, explicit
 from sidecar.runtime.session import Session, Settings
 from sidecar.secrets import load_ca
+from sidecar.upstreams.files import load_upstreams
+from sidecar.upstreams.roots import RootFiles
 
 async def until():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
 
-policy, ca = map(Path, sys.argv[1:])
+policy, ca = load_policy(Path(sys.argv[1])), load_ca(Path(sys.argv[2]), datetime.now(UTC))
 sink = StreamSink(1, capacity=16)
 session = Session(
-    Settings(policy=load_policy(policy), ca=load_ca(ca, datetime.now(UTC)), sink=sink, session="narrow")
+    Settings(policy=policy, upstreams=load_upstreams(policy, RootFiles()), ca=ca, sink=sink, session="narrow")
 )
 listener = bind(IPv4Address("127.0.0.1"), 0)
 try:

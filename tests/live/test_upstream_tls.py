@@ -112,3 +112,53 @@ def test_old_tls_is_refused_and_said_to_be_old(version: ssl.TLSVersion, tmp_path
 
         sidecar.event("tls_handshake_failed", side="client", reason="tls_client_version")
         assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "suites",
+    [
+        ["ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+        ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"],
+    ],
+)
+def test_the_clients_order_of_suites_counts(suites: list[str], tmp_path: Path) -> None:
+    root = Root(tmp_path)
+    with (
+        serving(root.context("a.test")) as (port, _),
+        in_process(tmp_path, POLICY, upstream_ca=root.pem, names=NAMES) as sidecar,
+    ):
+        context = ssl.create_default_context(cafile=str(sidecar.bundle))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(":".join(suites))
+        with tls(sidecar, port, "a.test", context) as connection:
+            chosen = connection.cipher()
+
+    assert chosen is not None
+    assert chosen[0] == suites[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "suite", "group"),
+    [
+        pytest.param(ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA", "prime256v1", id="CBC"),
+        pytest.param(ssl.TLSVersion.TLSv1_2, "DHE-RSA-AES128-GCM-SHA256", "prime256v1", id="DHE"),
+        # Under TLS 1.2 the groups are also those of the certificate's key.
+        pytest.param(ssl.TLSVersion.TLSv1_3, "ECDHE", "secp521r1", id="a group outside of the profile"),
+    ],
+)
+def test_what_the_profile_lacks_is_refused_on_the_client_side(
+    version: ssl.TLSVersion, suite: str, group: str, tmp_path: Path
+) -> None:
+    root = Root(tmp_path)
+    with (
+        serving(root.context("a.test")) as (port, _),
+        in_process(tmp_path, POLICY, upstream_ca=root.pem, names=NAMES) as sidecar,
+    ):
+        context = ssl.create_default_context(cafile=str(sidecar.bundle))
+        context.minimum_version = context.maximum_version = version
+        context.set_ciphers(suite)
+        context.set_ecdh_curve(group)
+        with pytest.raises((ssl.SSLError, OSError)), tls(sidecar, port, "a.test", context):
+            pass
+
+        sidecar.event("tls_handshake_failed", side="client", reason="tls_client_ciphers")

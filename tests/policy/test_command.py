@@ -55,6 +55,17 @@ def test_check_prints_one_json_object(
     assert (answer["valid"], len(answer["errors"]), len(answer["warnings"])) == (valid, errors, warnings)
 
 
+def test_check_reads_the_files_that_a_policy_names_only_where_asked(file: Path) -> None:
+    file.write_text("version: 1\ndefault: allow\nupstreams: [{hosts: [a.test], roots: ca.pem}]\n")
+
+    without = CliRunner().invoke(app, ["check", str(file)])
+    with_files = CliRunner().invoke(app, ["check", "--files", str(file)])
+
+    assert without.exit_code == 0
+    assert with_files.exit_code == 2
+    assert f":3:38: upstreams[0].roots: {file.parent}/ca.pem: can't be read" in with_files.stderr
+
+
 def test_a_policy_is_read_from_standard_input() -> None:
     assert "<stdin>: 1 rule" in CliRunner().invoke(app, ["check", "-"], input=GOOD).stdout
     assert CliRunner().invoke(app, ["check", "-"], input=b"\xff").exit_code == 2
