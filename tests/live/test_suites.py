@@ -27,7 +27,9 @@ def run(suite: str, tmp_path: Path, output: str, hosts: str, *addresses: str, se
         shutil.copytree(SHARED / folder, tmp_path / folder)
     for script in (tmp_path / "suites").rglob("*.sh"):
         script.chmod(0o755)
-    proxy = [sys.executable, str(Path(__file__).with_name("suite_proxy.py")), "{port}", "{upstream_ca}", "{confdir}"]
+    # -P: a module of tests/live isn't to stand for one of Python's (secrets.py).
+    program = str(Path(__file__).with_name("suite_proxy.py"))
+    proxy = [sys.executable, "-P", program, "{port}", "{upstream_ca}", "{confdir}"]
     variables = os.environ | {
         "PY": sys.executable,
         "PYTHONPATH": str(ROOT),
@@ -50,9 +52,10 @@ def test_bad_certificates(tmp_path: Path) -> None:
     run("badcerts", tmp_path, "out.json", "-", "127.0.0.0/8", seconds=100)
     results: list[dict[str, Any]] = json.loads((tmp_path / "out.json").read_text())
 
-    must = [result for result in results if result["cls"] == "must"]
-    assert len(must) == 47
-    assert [result["id"] for result in must if not result["ok"]] == []
+    for kind, count in (("must", 47), ("pedantic", 9)):
+        of_kind = [result for result in results if result["cls"] == kind]
+        assert len(of_kind) == count
+        assert [result["id"] for result in of_kind if not result["ok"]] == []
 
 
 def test_agent_egress_bench(tmp_path: Path) -> None:
@@ -76,6 +79,6 @@ def test_path_validation(tmp_path: Path) -> None:
     agree = [result["id"] for result in results if result["expected"] == result["actual"]]
     accepted = [r["id"] for r in results if r["expected"] == "FAILURE" and r["actual"] == "SUCCESS"]
     assert len(results) == 178
-    assert len(agree) >= 118
+    assert len(agree) >= 122
     assert [name for name in accepted if name.startswith("cve::")] == []
     assert not any(result.get("request_leaked") for result in results)
