@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from cryptography import x509
 
+from sidecar.pki.extensions import extensions_of
 from sidecar.policy.upstreams import Accept
 
 LONGEST = timedelta(days=3650)  # ten years: a leaf that is valid for so long or longer is refused
@@ -70,7 +71,7 @@ def _reach(extensions: Iterable[x509.Extension[x509.ExtensionType]], issuers: It
 
 def _excluded(issuer: x509.Certificate) -> list[str]:
     try:
-        constraints = issuer.extensions.get_extension_for_class(x509.NameConstraints).value
+        constraints = extensions_of(issuer).get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
         return []
     subtrees = constraints.excluded_subtrees or ()

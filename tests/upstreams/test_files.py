@@ -138,10 +138,10 @@ def test_a_client_certificate_that_openssl_refuses_is_an_error(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "can't be read: No such file"),
-        (b"", "is empty"),
-        (ROOT.pem + ROOT.key_pem, "holds a private key"),
-        (ROOT.pem[:99], "can't be read; copy the file again"),
+        pytest.param(None, "can't be read: No such file", id="no file"),
+        pytest.param(b"", "is empty", id="an empty file"),
+        pytest.param(ROOT.pem + ROOT.key_pem, "holds a private key", id="a key"),
+        pytest.param(ROOT.pem[:99], "can't be read; copy the file again", id="half a certificate"),
     ],
 )
 @pytest.mark.parametrize("flag", ["alone", "besides"])
