@@ -7,11 +7,12 @@ from mitmproxy import http
 
 from addons.destinations import choose
 from addons.guard import fails_closed
-from addons.responses import problem_response
+from addons.responses import builtin_response, problem_response
+from sidecar import builtin
 from sidecar.hosts import Authority, HostError, parse_authority
 from sidecar.identity import Claims, Mismatch, prove
 from sidecar.ledger import ConnectionRecord, Ledger, RequestRecord
-from sidecar.policy import Policy, Verdict, judge_name, judge_request
+from sidecar.policy import Decision, Policy, Verdict, judge_name, judge_request
 from sidecar.problem import Failure, Problem
 from sidecar.reasons import Reason
 
@@ -93,6 +94,9 @@ class Gate:
         if decision.verdict is Verdict.DENY:
             self._refuse(flow, record, request, Problem.of_decision(decision, _asked(record, request)))
             return
+        if decision.reason is Reason.BUILTIN:
+            self._answer(flow, record, request, decision, policy)
+            return
         self.ledger.allow_request(record, request, decision, policy)
         record.clear(decision)
         _canonicalise(flow.request, proof.host.name, proof.port)
@@ -102,6 +106,25 @@ class Gate:
             return data
 
         flow.request.stream = count
+
+    def _answer(
+        self,
+        flow: http.HTTPFlow,
+        record: ConnectionRecord,
+        request: RequestRecord,
+        decision: Decision,
+        policy: Policy,
+    ) -> None:
+        """Nothing of this request goes anywhere: its host is never cleared to be dialled."""
+        objection = builtin.objection(flow.request.method, tls=flow.client_conn.tls_established)
+        if objection is not None:
+            status, detail = objection
+            self._refuse(flow, record, request, Problem(status, Reason.BUILTIN, detail))
+            return
+        self.ledger.allow_request(record, request, decision, policy)
+        flow.response = builtin_response(flow)
+        request.bytes_in = len(flow.response.raw_content or b"")
+        _discard_body(flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         record = self.ledger.of(flow.client_conn.id)
@@ -123,8 +146,12 @@ class Gate:
     def _refuse(self, flow: http.HTTPFlow, record: ConnectionRecord, request: RequestRecord, problem: Problem) -> None:
         self.ledger.deny_request(record, request, problem, self._policy())
         flow.response = problem_response(flow, problem)
-        flow.request.stream = True  # what still comes of an upload is discarded, not buffered
-        flow.request.headers.pop("expect", None)  # no 100 Continue before a 403
+        _discard_body(flow)
+
+
+def _discard_body(flow: http.HTTPFlow) -> None:
+    flow.request.stream = True  # what still comes of an upload is discarded, not buffered
+    flow.request.headers.pop("expect", None)  # no 100 Continue before an answer that doesn't wait for the body
 
 
 def _asked(record: ConnectionRecord, request: RequestRecord) -> str:

@@ -12,6 +12,7 @@ MEDIA_TYPE = "application/problem+json"
 _HINTS = {
     Reason.DEFAULT_DENY: "No rule allows this. If it is needed, ask the owner of the policy for an allow rule.",
     Reason.RULE_DENY: "A rule denies this on purpose. Retrying won't help.",
+    Reason.BUILTIN: "The sidecar answers for this name itself; it is there to try whether a client trusts it.",
     Reason.IDENTITY_MISMATCH: "Send each request on a connection that was opened for its own host.",
     Reason.MALFORMED_REQUEST: "Send one well-formed request with one valid Host.",
     Reason.PRIVATE_ADDRESS: "The name leads to an address that isn't on the public Internet; "
@@ -63,6 +64,8 @@ class Problem:
         """The problem that a denying decision is; *request* is its method and path, where another might be allowed."""
         assert decision.verdict is Verdict.DENY
         by = f"by {decision.rule.label}" if decision.rule else "by default: no rule allows it"
+        if decision.reason is Reason.BUILTIN:
+            by = "to all but HTTPS: the sidecar answers for it itself"
         return cls(
             403,
             decision.reason,

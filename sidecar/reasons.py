@@ -10,6 +10,7 @@ class Reason(StrEnum):
     RULE_DENY = "rule_deny"
     DEFAULT_ALLOW = "default_allow"
     DEFAULT_DENY = "default_deny"
+    BUILTIN = "builtin"  # the host that the sidecar answers for itself
     IDENTITY_MISMATCH = "identity_mismatch"
     MALFORMED_REQUEST = "malformed_request"  # not one unambiguous HTTP request to one valid host
     PRIVATE_ADDRESS = "private_address"  # the name resolves to an address that isn't global and not excepted

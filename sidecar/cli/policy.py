@@ -20,6 +20,7 @@ from sidecar.policy import (
 )
 from sidecar.policy.load import MAX_SIZE
 from sidecar.policy.problems import PolicyFileError
+from sidecar.reasons import Reason
 
 app = typer.Typer(name="policy", help="Check a policy, or explain what it decides.", no_args_is_help=True)
 
@@ -79,6 +80,8 @@ def explain(
 
 
 def _verdict(policy: Policy, decision: Decision) -> str:
+    if decision.reason is Reason.BUILTIN:
+        return f"{policy.source}: {decision.verdict}: the sidecar answers for {decision.host} itself, over HTTPS only"
     if decision.rule is None:
         return f"{policy.source}: {decision.verdict}: no rule matches, and the default is {policy.default}"
     rule = decision.rule

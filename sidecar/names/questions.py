@@ -5,6 +5,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from sidecar.builtin import TRUST_HOST
 from sidecar.hosts import Host, HostError, IPAddress, parse_host
 from sidecar.names.outcomes import (
     AskUpstream,
@@ -84,6 +85,10 @@ def judge_question(question: Question, rules: NameRules, zone: Zone) -> Outcome:
         return NxDomain()
     if lies_in(host.name, "localhost"):
         return Loopback() if question.type in ADDRESS_TYPES else Empty()
+    if host.name == TRUST_HOST:  # also where a search domain is a part of it
+        if question.type not in ADDRESS_TYPES:
+            return _judge_other_type(question.type)
+        return Synthesize(host) if ADDRESS_TYPES[question.type] in zone.families else Empty()
     if any(lies_in(host.name, nowhere) for nowhere in _NOWHERE):
         return NxDomain()
     allowed = rules.allows(host)

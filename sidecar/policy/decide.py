@@ -1,5 +1,6 @@
 """What the policy says: of a name and a port, of a whole request, of a raw connection."""
 
+from sidecar.builtin import TRUST_HOST
 from sidecar.hosts import Host
 from sidecar.policy.paths import readings
 from sidecar.policy.rules import Decision, Policy, Protocol, Rule, Verdict
@@ -10,11 +11,15 @@ def judge_name(policy: Policy, host: Host, port: int) -> Decision:
     """
     Stage one, when only name and port are known (CONNECT, SNI): what to do with the connection.
 
+    The built-in host is denied here, and to raw TCP, whatever the rules say: so it is intercepted, and never dialled.
+
     Returns:
         PASSTHROUGH: forward the TLS connection unopened. ALLOW: intercept it, and judge each request.
         DENY: no HTTP request to this host and port can be allowed; intercept to say so. Rules for raw TCP aren't
         asked: see `may_be_tcp`.
     """
+    if host.name == TRUST_HOST:
+        return _builtin(Verdict.DENY, host, port)
     intercepted = False
     for rule in policy.rules_for(host, port):
         if rule.protocol is Protocol.TCP:
@@ -37,6 +42,8 @@ def judge_request(policy: Policy, host: Host, port: int, method: str, path: str)
     Args:
         path: As it stands in the request, with or without its query.
     """
+    if host.name == TRUST_HOST:
+        return _builtin(Verdict.ALLOW, host, port)
     paths = None
     for rule in policy.rules_for(host, port):
         if rule.protocol is Protocol.TCP or not rule.takes_method(method):
@@ -57,6 +64,8 @@ def judge_tcp(policy: Policy, host: Host, port: int) -> Decision:
     Rules of `protocol: tcp` decide, and denials of either protocol. A denial narrowed by methods or paths yields
     to a later tcp rule, but not to `default: allow`: nobody sees whether the bytes are what it denies.
     """
+    if host.name == TRUST_HOST:
+        return _builtin(Verdict.DENY, host, port)
     narrowed: Rule | None = None
     for rule in policy.rules_for(host, port):
         if rule.narrowed:
@@ -79,6 +88,10 @@ def may_be_tcp(policy: Policy, host: Host, port: int) -> bool:
 def _by(rule: Rule, host: Host, port: int) -> Decision:
     reason = Reason.RULE_DENY if rule.verdict is Verdict.DENY else Reason.RULE_ALLOW
     return Decision(rule.verdict, reason, host, port, rule)
+
+
+def _builtin(verdict: Verdict, host: Host, port: int) -> Decision:
+    return Decision(verdict, Reason.BUILTIN, host, port)
 
 
 def _by_default(policy: Policy, host: Host, port: int) -> Decision:

@@ -7,6 +7,7 @@ from sidecar.hosts import Host, HostError, parse_authority
 from sidecar.policy.decide import judge_name, judge_request, judge_tcp
 from sidecar.policy.paths import normalise, readings
 from sidecar.policy.rules import Decision, Policy, PortRange, Protocol, Rule, Verdict
+from sidecar.reasons import Reason
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -69,6 +70,8 @@ def explain_url(policy: Policy, url: str, method: str = "GET") -> Explanation:
         decision = judge_name(policy, host, port)
         if target.scheme not in ("https", "wss") or decision.verdict is not Verdict.PASSTHROUGH:
             decision = judge_request(policy, host, port, method, target.path)
+    if decision.reason is Reason.BUILTIN:
+        return Explanation(decision, ())
     end = len(policy.rules) if decision.rule is None else decision.rule.index
     return Explanation(decision, tuple((rule, why_not(rule, target, method)) for rule in policy.rules[:end]))
 

@@ -96,6 +96,9 @@ def ask(name: str, keep: Keep = Keep.ADDRESSES) -> AskUpstream:
         pytest.param("ok.example.com", Type.ANY, Minimal(), id="ANY"),
         pytest.param("ok.example.com", Type.AXFR, Refuse(DnsReason.TYPE), id="a zone transfer"),
         pytest.param("ok.example.com", Type.OPT, Refuse(DnsReason.TYPE), id="OPT as a question"),
+        # the sidecar's own
+        pytest.param("trust.egress.internal", Type.A, host("trust.egress.internal"), id="the built-in host"),
+        pytest.param("trust.egress.internal", Type.TXT, Empty(DnsReason.TYPE), id="the built-in host has addresses"),
         # names of this machine, and of none
         pytest.param("localhost", Type.A, Loopback(), id="localhost"),
         pytest.param("app.localhost", Type.AAAA, Loopback(), id="a name under localhost"),
@@ -157,3 +160,11 @@ def test_reverse_names_lead_back_to_their_address(text: str) -> None:
 )
 def test_what_is_no_reverse_name_is_no_address(name: str) -> None:
     assert reverse_address(name) is None
+
+
+def test_the_built_in_host_is_there_even_if_a_search_domain_holds_it() -> None:
+    zone = Zone(("egress.internal", "internal"), frozenset({4}))
+    asked = "trust.egress.internal"
+
+    assert judge_question(Question(asked, Type.A), RULES, zone) == host(asked)
+    assert judge_question(Question(asked, Type.AAAA), RULES, zone) == Empty()

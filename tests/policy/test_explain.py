@@ -87,3 +87,14 @@ def test_a_url_is_explained(url: str, method: str, verdict: Verdict, rule: int |
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(UrlError):
         explain_url(POLICY, url)
+
+
+@pytest.mark.parametrize("rule", ["allow", "deny", "passthrough"])
+def test_no_rule_decides_on_the_built_in_host(rule: str) -> None:
+    policy = parse_policy(f"version: 1\nrules: [{{{rule}: [trust.egress.internal]}}]")
+
+    https = explain_url(policy, "https://trust.egress.internal/")
+    tcp = explain_url(policy, "tcp://trust.egress.internal:443")
+
+    assert (https.decision.verdict, https.decision.reason, https.passed_over) == (Verdict.ALLOW, "builtin", ())
+    assert (tcp.decision.verdict, tcp.decision.reason) == (Verdict.DENY, "builtin")
