@@ -33,7 +33,12 @@ EDGES = (
     "sidecar/netfilter/apply.py",
     "sidecar/runtime/",
     "sidecar/secrets.py",
+    "sidecar/trust/discovery.py",
+    "sidecar/trust/doctor.py",
+    "sidecar/trust/elsewhere.py",
     "sidecar/trust/load.py",
+    "sidecar/trust/reach.py",
+    "sidecar/trust/runs.py",
     "sidecar/upstreams/files.py",
 )
 IO = {

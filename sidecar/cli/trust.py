@@ -11,6 +11,7 @@ import typer
 
 from sidecar import files
 from sidecar.bootstrap import remove_stale, write_trust
+from sidecar.cli.trust_doctor import doctor
 from sidecar.cli.trust_options import (
     PASSWORD,
     Add,
@@ -163,6 +164,9 @@ def configmap(
         password=keystore_password(password, no_password),
     )
     sys.stdout.write(dump(config_maps(_anchors(ca, sources(roots, keep, add, also, only)), wanted)))
+
+
+app.command(short_help="Say which clients here trust the session CA, and what the others need.")(doctor)
 
 
 def _anchors(ca: Path, sources: Sources) -> Anchors:

@@ -69,7 +69,6 @@ def die_with_parent() -> None:
 
 def drop_privileges() -> None:
     """No capability is left in any set, none can be gained, and no other process of this user may look inside."""
-    _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
     for capability in range(64):
         try:
             _prctl(_PR_CAPBSET_DROP, capability)
@@ -78,6 +77,17 @@ def drop_privileges() -> None:
                 raise
             break  # past the last one that this kernel knows
     _prctl(_PR_SET_SECUREBITS, _NOROOT | _NO_AMBIENT)
+    forget_privileges()
+
+
+def forget_privileges() -> None:
+    """
+    The part of `drop_privileges` that needs no capability: after a change of user, say, there is none left to use.
+
+    What is in the bounding set can't be had again either, by nobody: with no_new_privs a program that is run gets at
+    most what was permitted before, root's and one with file capabilities among them (capabilities(7)).
+    """
+    _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
