@@ -12,10 +12,10 @@ from rich.text import Text
 
 from sidecar.errors import Exit, SidecarError
 from sidecar.trust.clients import NAMES
-from sidecar.trust.diagnosis import Outcome
 from sidecar.trust.doctor import Order, Report, examine
 from sidecar.trust.elsewhere import place_of, there
 from sidecar.trust.fixes import Fix, How
+from sidecar.trust.outcomes import Outcome
 
 _STYLES = {Outcome.TRUSTED: "green", Outcome.UNTRUSTED: "bold red"}
 _WHERE = {

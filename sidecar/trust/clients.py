@@ -96,7 +96,6 @@ JAVA: Final = Client(
     store=Store.JAVA,
 )
 JAVA_FOLDERS: Final = ("usr/lib/jvm/*", "opt/java/*", "opt/*jdk*", "usr/local/openjdk-*")  # below /
-JAVA_VARIABLES: Final = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")  # the last one on a line counts
 
 CLIENTS: Final = (
     Client(

@@ -4,25 +4,14 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import PurePath
 
 from sidecar.builtin import TRUST_HOST
 from sidecar.trust.clients import Client, Store
 from sidecar.trust.env import ENV, env_variables
-from sidecar.trust.fixes import Fix, How, add_to_file, java_fixes, nss_fixes, set_all, set_variable, system_fixes
-
-
-class Outcome(StrEnum):
-    """What became of a client's one request."""
-
-    TRUSTED = "trusted"
-    UNTRUSTED = "not trusted"
-    BYPASSED = "goes around"  # NO_PROXY sends it past the sidecar
-    DENIED = "denied"
-    UNREACHABLE = "can't connect"
-    TIMED_OUT = "timed out"
-    FAILED = "failed"  # before or beside TLS: that is about the client
+from sidecar.trust.fixes import Fix, How, add_to_file, nss_fixes, set_all, set_variable, system_fixes
+from sidecar.trust.java_store import java_fixes, java_trust_store
+from sidecar.trust.outcomes import Outcome, Said, outcome, plain, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +34,6 @@ class Found:
     program: str
     label: str
     default: str | None = None  # the file that it reads where no variable is set, by its own word
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """What a client's run has brought: its exit code (None: it was stopped), standard output and error as one text."""
-
-    code: int | None
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,43 +80,6 @@ class Finding:
     fixes: tuple[Fix, ...] = ()
 
 
-# Words of the TLS libraries: OpenSSL, GnuTLS, NSS, Go, rustls, Java, Node, curl, and what is said of a missing file.
-_UNTRUSTED = re.compile(
-    r"certificate verif|unable to (get|verify)|self[- ]signed cert|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET_ISSUER)"
-    r"|x509: |unknown authority|UnknownIssuer|invalid peer certificate|PKIX path|valid certification path"
-    r"|certificate\S* .{0,60}not trusted|not trusted|doesn't have a known issuer|ERR_CERT_|error setting certificate"
-    r"|trustAnchors parameter must be non-empty|TLS CA certificate (bundle|file)|SSL certificate problem"
-    r"|RemoteCertificate|UntrustedRoot|PartialChain|CERTIFICATE_VERIFY_FAILED|error adding trust anchors"
-    r"|(open|read|load)\w* .{0,40}(CA|certificate|trust).{0,20}file|Invalid value for .{0,20}(CA|cert)|problem with the"
-    r" SSL CA cert|cafile",
-    re.IGNORECASE,
-)
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_DENIED = re.compile(r"Refused by the egress sidecar|\b403\b|\b407\b|ERR_TUNNEL_CONNECTION_FAILED", re.IGNORECASE)
-_UNREACHABLE = re.compile(
-    r"could not resolve|not known|no such host|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|connection (was )?(refused|"
-    r"reset)|unreachable|failed to connect|couldn't connect|can't connect|timed? ?out|UnknownHost|ConnectException|"
-    r"ERR_(NAME_NOT|CONNECTION|PROXY)|unable to resolve|name resolution",
-    re.IGNORECASE,
-)
-
-
-def outcome(client: Client, said: Said) -> Outcome:
-    """Tell trust from its lack, and both from what has nothing to do with it."""
-    if client.proof and re.search(client.proof, said.text, re.MULTILINE):
-        return Outcome.TRUSTED
-    if said.code == 0 and not client.proof:
-        return Outcome.TRUSTED
-    for pattern, found in (
-        (_UNTRUSTED, Outcome.UNTRUSTED),
-        (_DENIED, Outcome.DENIED),
-        (_UNREACHABLE, Outcome.UNREACHABLE),
-    ):
-        if pattern.search(said.text):
-            return found
-    return Outcome.TIMED_OUT if said.code is None else Outcome.FAILED
-
-
 def diagnose(found: Found, said: Said, scene: Scene) -> Finding:
     """Judge one client. What it said is quoted only where it explains nothing else."""
     result = outcome(found.client, said)
@@ -153,16 +97,16 @@ def diagnose(found: Found, said: Said, scene: Scene) -> Finding:
     elif result is Outcome.TIMED_OUT:
         why = "it had not ended in time; try --timeout-seconds, or run it by itself"
     elif result is not Outcome.TRUSTED:
-        why = _words(said.text) or f"it ended with exit code {said.code} and said nothing"
+        why = words(said.text) or f"it ended with exit code {said.code} and said nothing"
     if not all(fix.text.isprintable() for fix in fixes):
         why, fixes = f"{why}; a path in its fix has control characters", ()
     return Finding(
         client=found.client.name,
-        label=_plain(found.label),
-        program=_plain(found.program),
+        label=plain(found.label),
+        program=plain(found.program),
         outcome=result,
-        read=_plain(reading.text),
-        why=_plain(why),
+        read=plain(reading.text),
+        why=plain(why),
         fixes=fixes,
     )
 
@@ -179,9 +123,9 @@ class _Reading:
 def _reading(found: Found, said: Said, scene: Scene) -> _Reading:
     client = found.client
     if client.store is Store.JAVA:
-        path = java_trust_store(scene.environment)
-        if path is not None:
-            return _Reading(f"JAVA_TOOL_OPTIONS: {path}", scene.look(path), "JAVA_TOOL_OPTIONS")
+        named = java_trust_store(scene.environment)
+        if named is not None:
+            return _Reading(f"{named.path} by {named.variable}", scene.look(named.path), named.variable)
     name = next((name for name in client.variables if scene.environment.get(name)), None)
     if name is not None:
         path = scene.environment[name]
@@ -199,7 +143,7 @@ def _reading(found: Found, said: Said, scene: Scene) -> _Reading:
 def _untrusted(found: Found, said: Said, scene: Scene, reading: _Reading) -> tuple[str, tuple[Fix, ...]]:
     client, file = found.client, reading.file
     if client.store is Store.JAVA:
-        return _java(scene, reading)
+        return _java(scene, reading.variable, file)
     if client.store is Store.NSS:
         return "it reads an NSS database of its own, and no variable", nss_fixes(scene.trust, scene.home)
     if reading.variable is not None and file is not None:
@@ -210,7 +154,7 @@ def _untrusted(found: Found, said: Said, scene: Scene, reading: _Reading) -> tup
         assert fix is not None
         return f"{known[0]} isn't set" if not known[1:] else f"none of {', '.join(known)} is set", (fix,)
     if file is not None and file.holds:
-        return f"{file.path} has the session CA, and yet: {_words(said.text)}", ()
+        return f"{file.path} has the session CA, and yet: {words(said.text)}", ()
     return (
         "it reads no variable; the system's file "
         + ("isn't there" if scene.system is None else "lacks the session CA")
@@ -237,7 +181,7 @@ def _variable(client: Client, said: Said, scene: Scene, name: str, file: File) -
         if file.certificates and ours is not None and not client.adds:
             problem += f"; of its {file.certificates} certificates, those that aren't public roots are needed, too"
     else:
-        return f"{name} names {file.path}, which has the session CA, and yet: {_words(said.text)}", ()
+        return f"{name} names {file.path}, which has the session CA, and yet: {words(said.text)}", ()
     if ours is None:
         return problem, (Fix(How.SET, f"unset {name}"),)
     return problem, (ours,)
@@ -248,36 +192,25 @@ def _is_ours(name: str, scene: Scene) -> bool:
     return bool(path) and scene.look(path or "").holds
 
 
-def _java(scene: Scene, reading: _Reading) -> tuple[str, tuple[Fix, ...]]:
-    options = scene.environment.get("JAVA_TOOL_OPTIONS", "")
-    file = reading.file
-    if reading.variable is None:
+def _java(scene: Scene, variable: str | None, file: File | None) -> tuple[str, tuple[Fix, ...]]:
+    """Java reads one keystore: its own, or the one that a variable names, whose certificates are to be kept."""
+    there = file is not None and file.exists
+    if variable is None:
         problem = "it reads a keystore of its own, neither PEM files nor their variables"
-    elif file is not None and not file.exists:
-        problem = f"the variable names {file.path}, which isn't there"
+    elif file is not None and not there:
+        problem = f"{variable} names {file.path}, which isn't there"
     else:
-        problem = "the keystore that the variable names lacks the session CA"
-    ready = next(
-        (f for n in ("truststore.p12", "truststore.jks") if (f := scene.look(str(scene.trust / n))).exists), None
-    )
+        problem = f"the keystore that {variable} names lacks the session CA, or can't be read"
+    keystores = (scene.look(str(scene.trust / name)) for name in ("truststore.p12", "truststore.jks"))
+    ready = None if variable is not None and there else next((k.path for k in keystores if k.exists), None)
     return problem, java_fixes(
-        store=file.path if file is not None and file.exists else None,
+        store=file.path if file is not None and there else None,
         writable=file is not None and file.writable,
-        ready=ready.path if ready is not None else None,
+        ready=ready,
         trust=scene.trust,
-        options=options,
+        environment=scene.environment,
+        variable=variable or "JAVA_TOOL_OPTIONS",
     )
-
-
-def java_trust_store(environment: Mapping[str, str]) -> str | None:
-    """The keystore that the variables name; what is said last counts."""
-    said = " ".join(environment.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"))
-    try:
-        words = shlex.split(said)
-    except ValueError:
-        words = said.split()
-    found = [word.partition("=")[2] for word in words if word.startswith("-Djavax.net.ssl.trustStore=")]
-    return found[-1] if found else None
 
 
 def bypasses(no_proxy: str, host: str) -> bool:
@@ -301,18 +234,3 @@ def _less_no_proxy(environment: Mapping[str, str]) -> Fix:
 def _system_fixes(scene: Scene) -> tuple[Fix, ...]:
     path, writable = (scene.system.path, scene.system.writable) if scene.system is not None else (None, False)
     return system_fixes(path, writable, scene.update, scene.trust)
-
-
-def _plain(text: str) -> str:
-    """Without what a terminal would obey: a workload chooses its variables and what its programs say."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in _COLOUR.sub("", text))
-
-
-def _words(text: str) -> str:
-    """The line that says most of what went wrong: the first with a word for it, else the last."""
-    if (problem := re.search(r'"detail":"([^"]*)"', text)) is not None:
-        return problem[1]  # the sidecar's own words
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"error|fail|unable|refus|cannot|can't|not ", line, re.IGNORECASE)]
-    line = telling[0] if telling else lines[-1] if lines else ""
-    return line if len(line) <= 160 else line[:159] + "…"

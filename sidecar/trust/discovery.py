@@ -12,7 +12,8 @@ from pathlib import Path
 
 from sidecar.trust import scripts
 from sidecar.trust.clients import CLIENTS, JAVA, JAVA_FOLDERS, PYTHON_CLIENTS, PYTHONS, Store
-from sidecar.trust.diagnosis import Found, Said
+from sidecar.trust.diagnosis import Found
+from sidecar.trust.outcomes import Said
 from sidecar.trust.runs import Runner
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where a container has none

@@ -10,7 +10,6 @@ from sidecar.inject.names import TRUST_VOLUME
 from sidecar.trust.env import BUNDLE, CA, ENV, env_variables
 
 ALIAS: Final = "egress-sidecar"
-PASSWORD: Final = "changeit"  # noqa: S105 - Java's own default, and no secret
 _DEBIAN: Final = PurePath("/etc/ssl/certs/ca-certificates.crt")
 _ANCHORS: Final = {
     "update-ca-certificates": f"/usr/local/share/ca-certificates/{ALIAS}.crt",
@@ -69,39 +68,9 @@ def system_fixes(path: PurePath | None, writable: bool, update: str | None, trus
     return (Fix(How.MOUNT, f'--volume "$TRUST_DIR/{BUNDLE}:{at}:ro"', volume),)
 
 
-def java_fixes(
-    *, store: PurePath | None, writable: bool, ready: PurePath | None, trust: PurePath, options: str
-) -> tuple[Fix, ...]:
-    """
-    Bring the session CA to Java: by a keystore of the trust folder, into the one that it reads, or into a copy of that.
-
-    Args:
-        store: What it reads now, if that is there.
-        ready: A keystore in the trust folder.
-        options: What ``JAVA_TOOL_OPTIONS`` holds; it is appended to.
-    """
-    if ready is not None:
-        return (_java_option(ready, options),)
-    ca = shlex.quote(str(trust / CA))
-    imports = f"keytool -importcert -noprompt -trustcacerts -alias {ALIAS} -file {ca} -storepass {PASSWORD} -keystore"
-    if store is not None and writable:
-        return (Fix(How.RUN, f"{imports} {shlex.quote(str(store))}"),)
-    copy = PurePath(f"/tmp/{ALIAS}-cacerts")  # noqa: S108 - on a read-only root, what else is writable?
-    copied = f"cp {shlex.quote(str(store))} {copy} && chmod u+w {copy} && " if store is not None else ""
-    return Fix(How.RUN, f"{copied}{imports} {copy}"), _java_option(copy, options)
-
-
 def nss_fixes(trust: PurePath, home: PurePath) -> tuple[Fix, ...]:
     """Bring the session CA into the user's NSS database, which Chromium reads; made if it isn't there."""
     database = home / ".pki" / "nssdb"
     folder, ca = shlex.quote(str(database)), shlex.quote(str(trust / CA))
     made = f"mkdir -p {folder} && {{ [ -e {folder}/cert9.db ] || certutil -d sql:{folder} -N --empty-password; }}"
     return (Fix(How.RUN, f"{made} && certutil -d sql:{folder} -A -t C,, -n {ALIAS} -i {ca}"),)
-
-
-def _java_option(store: PurePath, options: str) -> Fix:
-    """What the user has set stays in front: the last word on a property counts."""
-    option = f"-Djavax.net.ssl.trustStore={store}"
-    if options:
-        return Fix(How.SET, f'export JAVA_TOOL_OPTIONS="$JAVA_TOOL_OPTIONS "{shlex.quote(option)}')
-    return Fix(How.SET, f"export JAVA_TOOL_OPTIONS={shlex.quote(option)}")

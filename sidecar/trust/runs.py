@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sidecar.trust.diagnosis import Said
+from sidecar.trust.outcomes import Said
 
 _MOST_BYTES = 256 << 10  # of what a client says; a program in a workload's container may be anything
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.live.intercepted import SYSTEM_BUNDLE
-from tests.live.pod import WORKLOAD_UID, need_root_and
+from tests.live.intercepted import SYSTEM_BUNDLE, Zone, intercepted
+from tests.live.pod import INTERNET_V4, WORKLOAD_UID, need_root_and
 from tests.live.sidecars import Sidecar, running, until
 
 pytestmark = [pytest.mark.live, pytest.mark.root]
@@ -244,3 +244,16 @@ def test_another_sessions_trust_folder_is_not_taken_for_this_ones(sidecar: Sidec
 
     assert outcomes(report) == {"curl": "untrusted"}
     assert report["trust_folder_mounted"] is False
+
+
+def test_where_connections_are_redirected_no_proxy_is_needed() -> None:
+    need_root_and("nft", "curl", "wget")
+    with intercepted(policy="version: 1\n", zone=Zone(names={"a.test": [INTERNET_V4[0]]})) as scene:
+        command = (sys.executable, "-m", "sidecar", "trust", "doctor", "--json", "--only", "curl", "--only", "wget")
+        plain = scene.run(*command, PYTHONPATH=str(Path(__file__).parents[2]))
+        mounted = scene.run(*command, system_trust=True, PYTHONPATH=str(Path(__file__).parents[2]))
+
+        assert (plain.returncode, mounted.returncode) == (1, 0), (plain, mounted)
+        assert outcomes(json.loads(plain.stdout)) == {"curl": "trusted", "wget": "untrusted"}
+        assert json.loads(mounted.stdout)["proxy"] is None
+        assert scene.requests() == []

@@ -8,9 +8,11 @@ from pathlib import PurePath
 import pytest
 
 from sidecar.trust.clients import CLIENTS, JAVA, PYTHON_CLIENTS, Client
-from sidecar.trust.diagnosis import File, Finding, Found, Outcome, Said, Scene, bypasses, diagnose, java_trust_store
+from sidecar.trust.diagnosis import File, Finding, Found, Scene, bypasses, diagnose
 from sidecar.trust.env import env_variables
 from sidecar.trust.fixes import How
+from sidecar.trust.java_store import Named, java_trust_store
+from sidecar.trust.outcomes import Outcome, Said
 
 OF = {client.name: client for client in (*CLIENTS, *PYTHON_CLIENTS, JAVA)}
 TRUST = PurePath("/etc/egress/trust")
@@ -231,10 +233,30 @@ def test_bypasses(no_proxy: str, expected: bool) -> None:
 
 def test_the_last_word_on_the_keystore_counts() -> None:
     option = "-Djavax.net.ssl.trustStore"
-    variables = {"JAVA_TOOL_OPTIONS": f"{option}=/a {option}=/b -Xmx1g", "JDK_JAVA_OPTIONS": f"{option}='/c d'"}
+    variables = {"JAVA_TOOL_OPTIONS": f"{option}=/a {option}=/b -Xmx1g", "_JAVA_OPTIONS": f"{option}='/c d'"}
 
-    assert java_trust_store(variables) == "/c d"
+    assert java_trust_store(variables) == Named("_JAVA_OPTIONS", "/c d")
     assert java_trust_store({"JAVA_TOOL_OPTIONS": "-Dx='"}) is None
+
+
+def test_a_keystore_that_the_user_named_is_added_to_and_its_password_asked_for() -> None:
+    options = "-Djavax.net.ssl.trustStore=/me/trust.jks -Djavax.net.ssl.trustStorePassword=secret"
+    store = File(path=PurePath("/me/trust.jks"), writable=True)
+    got = finding("java", scene({"_JAVA_OPTIONS": options}, store, File(path=TRUST / "truststore.p12")))
+
+    assert got.read == "/me/trust.jks by _JAVA_OPTIONS"
+    (fix,) = got.fixes
+    assert fix.text.startswith("keytool -importcert") and fix.text.endswith("-keystore /me/trust.jks")
+    assert "storepass" not in fix.text and "secret" not in fix.text
+
+
+def test_a_keystore_that_is_gone_is_replaced_where_it_was_named() -> None:
+    options = "-Djavax.net.ssl.trustStore=/me/gone.jks"
+    got = finding("java", scene({"_JAVA_OPTIONS": options}, File(path=TRUST / "truststore.p12")))
+
+    assert "which isn't there" in got.why
+    option = "-Djavax.net.ssl.trustStore=/etc/egress/trust/truststore.p12"
+    assert [fix.text for fix in got.fixes] == [f'export _JAVA_OPTIONS="$_JAVA_OPTIONS "{option}']
 
 
 @pytest.mark.parametrize("name", ["curl", "node", "java", "chromium", "wget"])

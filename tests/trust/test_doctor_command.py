@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 import sidecar.cli
 from sidecar.cli.trust_doctor import as_object, show
 from sidecar.errors import SidecarError
-from sidecar.trust.diagnosis import Finding, Outcome
+from sidecar.trust.diagnosis import Finding
 from sidecar.trust.doctor import Report
 from sidecar.trust.fixes import Fix, How
+from sidecar.trust.outcomes import Outcome
 
 LONG = "--volume " + "x" * 200
 REPORT = Report(
