@@ -109,8 +109,9 @@ def show(report: Report) -> None:
     console = Console(highlight=False)
     way = f"through {report.proxy}" if report.proxy else "redirected"
     fixes = _numbered(report)
-    console.print(as_table(report, fixes, f"Who trusts the session CA ({way})"))
-    if not report.mounted:
+    console.print(Text(f"Who trusts the session CA ({way})", style="bold"))
+    console.print(as_table(report, fixes))
+    if not report.trusted and not report.mounted:
         console.print(
             Text(f"{report.trust} isn't there, or isn't of this session: mount the trust folder there first."),
             style="yellow",
@@ -128,9 +129,9 @@ def show(report: Report) -> None:
     console.print(f"\n{trusting} of {len(report.findings)} clients trust the session CA")
 
 
-def as_table(report: Report, fixes: list[Fix], title: str) -> Table:
+def as_table(report: Report, fixes: list[Fix]) -> Table:
     """One line for each client; its fixes by their numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for heading in ("client", "verdict", "what it read", "fix"):
         table.add_column(heading, overflow="fold")
     for finding in report.findings:

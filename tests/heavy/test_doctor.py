@@ -8,6 +8,7 @@ a system's file that can't be written. What the doctor prints is applied as it s
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.heavy.images import Images
+from sidecar.builtin import TRUST_HOST
+from tests.heavy.images import ROOT, Images, need
 from tests.live.pod import SIDECAR_UID
-from tests.live.sidecars import make_trust, until
+from tests.live.sidecars import make_trust, running, until
 
 pytestmark = [pytest.mark.live, pytest.mark.root, pytest.mark.heavy, pytest.mark.timeout(1500)]
 
@@ -158,3 +160,24 @@ def test_without_the_capabilities_it_says_which_are_needed(scene: Scene) -> None
 
     assert done.returncode == 3
     assert "SYS_CHROOT, SYS_PTRACE, SETUID and SETGID" in done.stderr
+
+
+def test_a_browser_with_a_database_of_its_own_is_mended_by_the_printed_line(tmp_path: Path) -> None:
+    need("chromium", "certutil")
+    with running(tmp_path / "sidecar", "version: 1\n") as sidecar:
+        variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        variables |= {"https_proxy": sidecar.proxy, "CURL_CA_BUNDLE": str(sidecar.trust / "bundle.pem")}
+        command = [sys.executable, "-m", "sidecar", "trust", "doctor", "--json", "--only", "chromium"]
+        command += ["--timeout-seconds", "110"]
+
+        def doctor() -> Report:
+            done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+            report: Report = json.loads(done.stdout)
+            return report
+
+        (line,) = fixes(doctor(), "run")
+        subprocess.run(["sh", "-ec", line], env=variables, check=True)
+
+        assert doctor()["trusted"] is True
+        assert {line["host"] for line in sidecar.events("request_allowed")} == {TRUST_HOST}
+        assert not sidecar.events("request_denied"), "a browser asks its maker for nothing"
