@@ -81,7 +81,7 @@ def explain(
 
 def _verdict(policy: Policy, decision: Decision) -> str:
     if decision.reason is Reason.BUILTIN:
-        return f"{policy.source}: {decision.verdict}: the sidecar answers for {decision.host} itself, over HTTPS only"
+        return f"{policy.source}: {decision.verdict}: the sidecar answers for it itself, over HTTPS alone"
     if decision.rule is None:
         return f"{policy.source}: {decision.verdict}: no rule matches, and the default is {policy.default}"
     rule = decision.rule

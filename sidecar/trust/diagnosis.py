@@ -84,6 +84,8 @@ def diagnose(found: Found, said: Said, scene: Scene) -> Finding:
     """Judge one client. What it said is quoted only where it explains nothing else."""
     result = outcome(found.client, said)
     reading = _reading(found, said, scene)
+    if result in (Outcome.FAILED, Outcome.UNREACHABLE) and reading.leads_nowhere:
+        result = Outcome.UNTRUSTED  # each client has its own words for a file that isn't there
     why, fixes = "", tuple[Fix, ...]()
     if result is Outcome.UNTRUSTED:
         why, fixes = _untrusted(found, said, scene, reading)
@@ -118,6 +120,10 @@ class _Reading:
     text: str
     file: File | None = None
     variable: str | None = None
+
+    @property
+    def leads_nowhere(self) -> bool:
+        return self.variable is not None and self.file is not None and not self.file.readable
 
 
 def _reading(found: Found, said: Said, scene: Scene) -> _Reading:

@@ -29,13 +29,13 @@ class Said:
 
 # Words of the TLS libraries: OpenSSL, GnuTLS, NSS, Go, rustls, Java, Node, curl, and what is said of a missing file.
 _UNTRUSTED = re.compile(
-    r"certificate verif|unable to (get|verify)|self[- ]signed cert|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET_ISSUER)"
-    r"|x509: |unknown authority|UnknownIssuer|invalid peer certificate|PKIX path|valid certification path"
-    r"|certificate\S* .{0,60}not trusted|not trusted|doesn't have a known issuer|ERR_CERT_|error setting certificate"
-    r"|trustAnchors parameter must be non-empty|TLS CA certificate (bundle|file)|SSL certificate problem"
-    r"|RemoteCertificate|UntrustedRoot|PartialChain|CERTIFICATE_VERIFY_FAILED|error adding trust anchors"
-    r"|(open|read|load)\w* .{0,40}(CA|certificate|trust).{0,20}file|Invalid value for .{0,20}(CA|cert)|problem with the"
-    r" SSL CA cert|cafile",
+    r"certificate verif\w+ (failed|error)|in the certificate verification|SSL certificate problem|x509: "
+    r"|unable to (get|verify) .{0,30}certificate|self[- ]signed cert|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET_ISSUER)"
+    r"|unknown authority|UnknownIssuer|invalid peer certificate|PKIX path|valid certification path|ERR_CERT_"
+    r"|certificate .{0,60}not trusted|doesn't have a known issuer|CERTIFICATE_VERIFY_FAILED"
+    r"|UntrustedRoot|PartialChain|trustAnchors parameter must be non-empty"
+    r"|error setting certificate|TLS CA certificate (bundle|file)|error adding trust anchors|loading cafile"
+    r"|problem with the SSL CA cert",
     re.IGNORECASE,
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -79,6 +79,10 @@ def test_a_policy_is_read_from_standard_input() -> None:
             ["https://a.test/x", "--method", "PUT"], 1, "method PUT is not among its methods (GET)", id="denied"
         ),
         pytest.param(["https://b.test/x"], 1, "deny: no rule matches, and the default is deny", id="denied by default"),
+        pytest.param(
+            ["https://trust.egress.internal/"], 0, "allow: the sidecar answers for it", id="the built-in host"
+        ),
+        pytest.param(["tcp://trust.egress.internal:22"], 1, "deny: the sidecar answers for it", id="by raw TCP"),
         pytest.param(["b.test"], 2, "", id="no URL"),
     ],
 )

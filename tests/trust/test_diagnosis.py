@@ -86,6 +86,10 @@ def finding(name: str, where: Scene, said: Said | None = None) -> Finding:
         pytest.param("curl", 7, "curl: (7) Failed to connect to 127.0.0.1", Outcome.UNREACHABLE, id="no proxy"),
         pytest.param("curl", 22, '{"title":"Refused by the egress sidecar","reason":"overload"}', Outcome.DENIED,
                      id="the sidecar refuses"),
+        pytest.param("curl", 0, "* CAfile: /x\n* SSL certificate verify ok.\n< HTTP/1.1 403 ", Outcome.DENIED,
+                     id="curl tells of certificates when all is well, too"),
+        pytest.param("curl", 56, "* CAfile: /x\n* SSL certificate verify ok.\ncurl: (56) Recv", Outcome.FAILED,
+                     id="cut off after TLS"),
         pytest.param("curl", None, "", Outcome.TIMED_OUT, id="it had to be killed"),
         pytest.param("curl", None, "SSL certificate problem", Outcome.UNTRUSTED, id="it tries again and again"),
         pytest.param("curl", -11, "", Outcome.FAILED, id="it crashed"),
@@ -142,6 +146,12 @@ def test_a_variable_that_the_user_set(file: File | None, why: str, fix: str) -> 
     assert why in got.why
     assert "it wins over SSL_CERT_FILE" in got.why
     assert [each.text for each in got.fixes] == [fix]
+
+
+def test_a_file_that_is_not_there_explains_a_failure_in_whatever_words() -> None:
+    got = finding("httpx", scene({"SSL_CERT_FILE": OTHER}), Said(code=1, text="[Errno 2] No such file or directory"))
+
+    assert (got.outcome, got.why) == (Outcome.UNTRUSTED, f"SSL_CERT_FILE names {OTHER}, which isn't there")
 
 
 def test_a_variable_that_names_the_systems_file_is_mended_there() -> None:
