@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from sidecar.builtin import TRUST_HOST
 from sidecar.trust.clients import Client, Store
-from sidecar.trust.env import ENV, env_variables
+from sidecar.trust.env import ENV, pem_variables
 from sidecar.trust.fixes import Fix, How, add_to_file, nss_fixes, set_all, set_variable, system_fixes
 from sidecar.trust.java_store import java_fixes, java_trust_store
 from sidecar.trust.outcomes import Outcome, Said, outcome, plain, words
@@ -63,7 +63,7 @@ class Scene:
     def bare(self) -> bool:
         """Whether the trust folder's variables are all there to be set, and none has been."""
         return (
-            self.look(str(self.trust / ENV)).exists and not self.environment.keys() & env_variables(self.trust).keys()
+            self.look(str(self.trust / ENV)).exists and not self.environment.keys() & pem_variables(self.trust).keys()
         )
 
 
@@ -154,7 +154,7 @@ def _untrusted(found: Found, said: Said, scene: Scene, reading: _Reading) -> tup
         return "it reads an NSS database of its own, and no variable", nss_fixes(scene.trust, scene.home)
     if reading.variable is not None and file is not None:
         return _variable(client, said, scene, reading.variable, file)
-    known = [name for name in client.variables if name in env_variables(scene.trust)]
+    known = [name for name in client.variables if name in pem_variables(scene.trust)]
     if known:
         fix = set_all(scene.trust) if scene.bare else set_variable(known[0], scene.trust)
         assert fix is not None

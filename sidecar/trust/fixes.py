@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Final
 
 from sidecar.inject.names import TRUST_VOLUME
-from sidecar.trust.env import BUNDLE, CA, ENV, env_variables
+from sidecar.trust.env import BUNDLE, CA, ENV, pem_variables
 
 ALIAS: Final = "egress-sidecar"
 _DEBIAN: Final = PurePath("/etc/ssl/certs/ca-certificates.crt")
@@ -46,7 +46,7 @@ def set_all(trust: PurePath) -> Fix:
 
 def set_variable(name: str, trust: PurePath) -> Fix | None:
     """Point a variable to its file in the trust folder; None if it's one that the folder's ``env`` doesn't set."""
-    value = env_variables(trust).get(name)
+    value = pem_variables(trust).get(name)
     return None if value is None else Fix(How.SET, f"export {name}={shlex.quote(value)}")
 
 
