@@ -298,12 +298,28 @@ class _Servers:
         to = request.transport.get_extra_info("sockname")[0]
         line = {"method": request.method, "host": request.host, "path": request.path_qs, "scheme": request.scheme}
         self._requests.write(json.dumps({**line, "to": to}) + "\n")
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._converse(request)
         own = self._folder / "www" / request.host.partition(":")[0]
         if not own.is_dir():
             return web.Response(text=f"hello from {request.host}\n")
         path = own / request.path.lstrip("/")
         path = path / "index.html" if path.is_dir() else path
-        return web.FileResponse(path) if path.is_file() else web.Response(status=404)
+        if not path.is_file():
+            return web.Response(status=404)
+        if path.suffix:
+            return web.FileResponse(path)
+        body = path.read_bytes()  # an index without a name that tells its type
+        return web.Response(body=body, content_type="application/json" if body[:1] == b"{" else "text/plain")
+
+    async def _converse(self, request: web.Request) -> web.StreamResponse:
+        """Greet by one message, with what ``/`` says otherwise."""
+        page = self._folder / "www" / request.host.partition(":")[0] / "index.html"
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(page.read_text() if page.is_file() else f"hello from {request.host}\n")
+        await socket.close()
+        return socket
 
     def _resolve(self, data: bytes) -> bytes:
         query = dns.DNSMessage.unpack(data)
