@@ -253,13 +253,13 @@ def test_a_bundle_that_cannot_be_read_makes_a_new_root_wait(
 ) -> None:
     async def acts(scene: Scene) -> None:
         scene.bundle.write_bytes(b"no certificate")
+        await scene.until(lambda: "bundle.pem holds no certificate" in caplog.text)
         scene.write(files(NEW, NEW_ROOT))
         assert (await scene.event("ca_rotation_pending"))["reason"] == "bundle_unreadable"
         scene.trust(NEW_ROOT)
         assert (await scene.event("ca_rotated"))["reason"] == "old_root_withdrawn"
 
     play(acts)
-    assert "bundle.pem holds no certificate" in caplog.text
 
 
 def test_files_that_do_not_belong_together_yet_are_read_until_they_do(play: Callable[..., Scene]) -> None:

@@ -94,11 +94,21 @@ class Ruleset:
         return "\n".join(lines) + "\n"
 
     def _chains(self) -> Iterator[str]:
-        for chain in (self._capture(), self._output(), _REFUSE, _POSTROUTING, _FORWARD):
+        for chain in (self._questions(), _ANSWERS, self._capture(), self._output(), _REFUSE, _POSTROUTING, _FORWARD):
             head, *rules = chain
             yield f"\tchain {head} {{"
             yield from (f"\t\t{rule}" for rule in rules)
             yield "\t}"
+
+    def _questions(self) -> Iterator[str]:
+        """
+        The sidecar's own questions aren't tracked. With a source port that the workload has just used, they would come
+        back as the workload's, with synthetic answers; and the workload's would go out as the sidecar's, and be
+        refused.
+        """
+        yield "questions"
+        yield "type filter hook output priority -300; policy accept;"
+        yield f'meta skuid {self.sidecar_uid} oif != "lo" udp dport 53 notrack comment "the sidecar\'s own questions"'
 
     def _capture(self) -> Iterator[str]:
         """First packets only: connection tracking does the same to the rest of a connection."""
@@ -167,6 +177,12 @@ _KERNEL: Final = (
     # Without neighbour discovery nothing comes in; without listener reports snooping switches don't forward it.
     'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept comment "the kernel\'s own"',
     "icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept",
+)
+
+_ANSWERS: Final = (
+    "answers",
+    "type filter hook prerouting priority -300; policy accept;",
+    'iif != "lo" udp sport 53 notrack comment "to the sidecar\'s questions"',
 )
 
 _REFUSE: Final = (

@@ -140,7 +140,7 @@ def test_the_cas_key_is_nowhere_the_command_can_read(scene: Scene, tmp_path: Pat
     look += "print(b'PRIVATE' in pathlib.Path(f'/proc/{os.getppid()}/environ').read_bytes())"
     done = scene.run(tmp_path, sys.executable, "-c", look)
 
-    assert done.stdout.splitlines() == ["0o700 bundle.pem ca.pem env", "False", "False"]
+    assert done.stdout.splitlines() == ["0o700 bundle.pem ca.pem truststore.jks truststore.p12", "False", "False"]
 
 
 def test_events_go_to_a_file_if_asked_for(scene: Scene, tmp_path: Path) -> None:

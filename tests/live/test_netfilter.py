@@ -93,6 +93,7 @@ try:
     if rest and rest[0] == "from":
         s.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
         s.bind((rest[1], int(rest[2])))
+    if rest and rest[0] == "port": s.bind(("", int(rest[1])))
     target = socket.getaddrinfo(address, int(port))[0][4]
     if kind in ("gre", "rawicmp", "rawtcp"):
         syn = b"\\x9c\\x40\\x01\\xbb" + bytes(8) + b"\\x50\\x02\\xff\\xff" + bytes(4)
@@ -251,6 +252,19 @@ def test_whichever_server_is_asked_for_a_name_the_sidecar_answers(fenced: Scene,
 
 REFUSED: Final = ("EPERM", "ECONNREFUSED", "EACCES", "EHOSTUNREACH")
 AT_ONCE_MS: Final = 700  # without the fence's answer the probe waits for 2000
+
+
+@pytest.mark.parametrize("address", [V4, V6])
+@pytest.mark.parametrize("first", ["workload", "sidecar"])
+def test_a_source_port_that_both_use_mixes_no_questions_up(fenced: Scene, address: str, first: str) -> None:
+    uids = {"workload": WORKLOAD_UID, "sidecar": SIDECAR_UID}
+    order = (first, *(name for name in uids if name != first), first)
+    port = "40053" if first == "workload" else "40054"
+
+    answers = [probe(fenced.pod, "udp", address, "53", "port", port, uid=uids[name])[0] for name in order]
+
+    expected = {"workload": "sidecar", "sidecar": "internet"}
+    assert answers == [expected[name] for name in order]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from sidecar.pki.staple import Staple, judge_staple, wants_staple
 from tests.live.tls_upstream import DAY, MUST_STAPLE, OCSP_SIGNING, certificate, rsa_key, staple
 from tests.pki.authorities import Authority
 
+NOW = datetime.now(UTC)  # as the responses below have it
 ROOT = certificate("root", ca=True)
 RSA_ROOT = certificate("root with RSA", ca=True, key=rsa_key())
 LEAF = certificate("a.test", ROOT)
@@ -23,7 +24,7 @@ TAMPERED = GOOD[:-1] + bytes([GOOD[-1] ^ 1])  # the signature's last bit
 
 
 def judged(response: bytes, leaf: Authority = LEAF, issuer: Authority = ROOT) -> tuple[Staple, str]:
-    return judge_staple(response, leaf.certificate, issuer.certificate, datetime.now(UTC))
+    return judge_staple(response, leaf.certificate, issuer.certificate, NOW)
 
 
 @pytest.mark.parametrize(
