@@ -136,7 +136,7 @@ def test_a_flaw_is_accepted_for_the_hosts_of_an_entry_alone(
 
 
 STRANGER = certificate("another root", ca=True)
-EXPIRED = certificate("a.test", ROOT, days=1)
+EXPIRED = certificate("a.test", ROOT, days=0)
 CONSTRAINED = certificate("constrained", ROOT, x509.NameConstraints([x509.DNSName("b.test")], None), ca=True)
 
 

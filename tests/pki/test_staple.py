@@ -18,7 +18,7 @@ RSA_ROOT = certificate("root with RSA", ca=True, key=rsa_key())
 LEAF = certificate("a.test", ROOT)
 MINUTE = timedelta(minutes=1)
 SIBLING = certificate("b.test", ROOT)
-LAPSED = certificate("responder", ROOT, OCSP_SIGNING, days=1)
+LAPSED = certificate("responder", ROOT, OCSP_SIGNING, days=0)
 GOOD = staple(LEAF, ROOT)
 TAMPERED = GOOD[:-1] + bytes([GOOD[-1] ^ 1])  # the signature's last bit
 
