@@ -48,11 +48,21 @@ async def _drain_writers(self: ConnectionHandler) -> None:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
+def holding() -> bool:
+    """Whether anything waits for a peer's window, anywhere."""
+    return bool(_held)
+
+
+def is_full(connection: Connection) -> bool:
+    """Whether so much waits for this peer's window that what it comes from shouldn't be read."""
+    return bool(_held) and _held.get(connection, 0) > HELD_BYTES
+
+
 def _must_wait(handler: ConnectionHandler) -> bool:
-    client_is_full = _held.get(handler.client, 0) > HELD_BYTES
+    client_is_full = is_full(handler.client)
     if _reads_client(handler):
         # Its window updates come by the same way: where it holds up its own downloads, it is read all the same.
-        upstream_is_full = any(_held.get(connection, 0) > HELD_BYTES for connection in handler.transports)
+        upstream_is_full = any(is_full(connection) for connection in handler.transports)
         return upstream_is_full and not client_is_full
     return client_is_full and handler.client in handler.transports
 

@@ -44,14 +44,19 @@ def keep_alive(sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-async def _on_timeout(self: ConnectionHandler) -> None:
-    """As stock, but what ends by it says so: to the hooks it looks as if the client had hung up."""
-    record = _record(self.client.id)
+def timed_out(connection_id: str, seconds: float) -> None:
+    """Note why a connection ends: to the hooks it looks as if the client had hung up."""
+    record = _record(connection_id)
     if record is not None:
-        timeout = self.timeout_watchdog.timeout
-        record.revoked = record.revoked or Failure(Reason.TIMEOUT, f"nothing was sent or received for {timeout} s")
+        failure = Failure(Reason.TIMEOUT, f"nothing was sent or received for {seconds:g} s")
+        record.revoked = record.revoked or failure
         for request in record.requests.values():
             request.revoked = request.revoked or record.revoked
+
+
+async def _on_timeout(self: ConnectionHandler) -> None:
+    """As stock, but what ends by it says so."""
+    timed_out(self.client.id, self.timeout_watchdog.timeout)
     await _stock_on_timeout(self)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from mitmproxy import ctx
@@ -14,7 +15,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from sidecar.errors import CannotRun
 from sidecar.hosts import IPAddress
-from sidecar.runtime.handler import handler_for
+from sidecar.runtime.driver import ClientWire, Driver, Shared
+from sidecar.runtime.hooks import HookTable
 
 BACKLOG = 1024
 
@@ -88,14 +90,21 @@ class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
     def make_top_layer(self, context: Context) -> layer.Layer:
         return layers.modes.HttpProxy(context)
 
-    async def handle_stream(self, reader: Any, writer: Any = None) -> None:
-        handler = handler_for(ctx.master, reader, writer, ctx.options, self.mode)
-        handler.layer = self.make_top_layer(handler.layer.context)
-        with self.manager.register_connection(handler.client.id, handler):
-            await handler.handle_client()
+    def _begin(self, driver: Driver, _: Any) -> bool:
+        driver.layer = self.make_top_layer(driver.layer.context)
+        return True
 
     async def _start(self) -> None:
-        self._servers = [
-            await asyncio.start_server(self.handle_stream, sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG)
-            for number in descriptors_of(self.mode.data)
-        ]
+        self._servers = await serving(self, self._begin)
+
+
+async def serving(instance: Any, begin: Callable[[Driver, Any], bool]) -> list[Any]:
+    """Take connections on the descriptors of an instance's mode; *begin* gives each its first layer, or refuses it."""
+    master, loop = ctx.master, asyncio.get_running_loop()
+    shared = Shared(ctx.options, HookTable(master.addons), instance.manager.connections)
+    return [
+        await loop.create_server(
+            lambda: ClientWire(shared, instance.mode, begin), sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG
+        )
+        for number in descriptors_of(instance.mode.data)
+    ]

@@ -1,9 +1,7 @@
 """Transparent mode: redirected connections arrive with their original destination, and DNS gives names to addresses."""
 
-import asyncio
 import hashlib
 import logging
-import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,8 +32,8 @@ from sidecar.names.synthetic import SyntheticNames
 from sidecar.names.upstream import Server, Upstream
 from sidecar.pki.session_ca import SessionCa
 from sidecar.reasons import Reason
-from sidecar.runtime.handler import handler_for
-from sidecar.runtime.listeners import BACKLOG, bind, descriptors_of
+from sidecar.runtime.driver import Driver
+from sidecar.runtime.listeners import bind, descriptors_of, serving
 from sidecar.runtime.session import Session
 
 NAMES = 32_768  # of which synthetic addresses are kept, for the whole session
@@ -135,39 +133,33 @@ class RedirectInstance(AsyncioServerInstance[RedirectMode]):
         return layers.modes.TransparentProxy(context)
 
     async def _start(self) -> None:
-        self._servers = [
-            await asyncio.start_server(self.handle_stream, sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG)
-            for number in descriptors_of(self.mode.data)
-        ]
+        self._servers = await serving(self, self._begin)
 
-    async def handle_stream(self, reader: Any, writer: Any = None) -> None:
-        handler = handler_for(ctx.master, reader, writer, ctx.options, self.mode)
+    def _begin(self, driver: Driver, transport: Any) -> bool:
         destinations = cast(Destinations, ctx.master.addons.get("egress_destinations"))
-        record = destinations.ledger.connection(handler.client.id)
-        own = writer.get_extra_info("sockname")[:2]
+        ledger, client = destinations.ledger, driver.client
+        record = ledger.connection(client.id)
+        own = transport.get_extra_info("sockname")[:2]
         try:
             assert platform.original_addr is not None
-            original = platform.original_addr(writer.get_extra_info("socket"))
+            original = platform.original_addr(transport.get_extra_info("socket"))
         except OSError:
             original = own
-        if original == own:
-            detail = "the connection was not redirected: it was made to the sidecar itself"
-            destinations.ledger.deny_connection(record, Reason.NOT_REDIRECTED, detail)
-            destinations.ledger.disconnect(record.id)
-            writer.close()
-            return
         try:
-            authority = destinations.claim(handler.client.id, ip_address(original[0]), original[1])
+            if original == own:
+                detail = "the connection was not redirected: it was made to the sidecar itself"
+                ledger.deny_connection(record, Reason.NOT_REDIRECTED, detail)
+                ledger.disconnect(record.id)
+                return False
+            authority = destinations.claim(client.id, ip_address(original[0]), original[1])
         except Exception as e:
             _log.exception("an original destination could not be judged; refused")
-            destinations.ledger.internal_error("RedirectInstance.handle_stream", e, record.id, None)
-            destinations.ledger.deny_connection(record, Reason.INTERNAL_ERROR, "the sidecar failed, and refuses")
-            destinations.ledger.disconnect(record.id)
-            writer.close()
-            return
-        context = handler.layer.context
-        context.client.sockname = original
+            ledger.internal_error("RedirectInstance._begin", e, record.id, None)
+            ledger.deny_connection(record, Reason.INTERNAL_ERROR, "the sidecar failed, and refuses")
+            ledger.disconnect(record.id)
+            return False
+        context = driver.layer.context
+        client.sockname = original
         context.server = UpstreamConnection(address=(authority.host.name, authority.port))  # type: ignore[arg-type]
-        handler.layer = self.make_top_layer(context)
-        with self.manager.register_connection(handler.client.id, handler):
-            await handler.handle_client()
+        driver.layer = self.make_top_layer(context)
+        return True

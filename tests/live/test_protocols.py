@@ -904,7 +904,7 @@ def test_idle_connections_have_an_hour(tmp_path: Path) -> None:
         until(lambda: len(handlers.connections) == 1, "connection")
         (handler,) = handlers.connections.values()
 
-        assert handler.timeout_watchdog.timeout == 3600
+        assert handler.idle_seconds == 3600
 
 
 def test_a_silent_connection_is_ended_after_the_idle_time(scene: Scene) -> None:

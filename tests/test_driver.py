@@ -9,7 +9,8 @@ from mitmproxy.proxy import layer
 from mitmproxy.test import taddons
 
 from addons import internals
-from sidecar.runtime.handler import Handler, HookTable
+from sidecar.runtime.driver import _call, _call_on
+from sidecar.runtime.hooks import HookTable
 
 
 class Addon:
@@ -37,9 +38,13 @@ def call(*addons: object) -> None:
     with taddons.context() as tctx:
         manager: AddonManager = tctx.master.addons
         manager.chain = list(addons)
-        handler = object.__new__(Handler)
-        handler.hooks = HookTable(manager)
-        asyncio.run(handler._call("next_layer", object()))
+        functions = iter(HookTable(manager).functions("next_layer"))
+
+        async def hook() -> None:
+            data = object()
+            await _call_on("next_layer", functions, data, _call("next_layer", functions, data))
+
+        asyncio.run(hook())
 
 
 def test_addons_are_called_in_their_order_and_awaited() -> None:

@@ -1,0 +1,526 @@
+"""
+The I/O under mitmproxy's layers: protocols instead of streams, calls instead of tasks.
+
+mitmproxy's own handler has a reading task for each connection, a task for each hook, a lock around each event and a
+StreamReader that copies all bytes once more: half of a request's cost. Its layers know nothing of that. They take
+events and give commands, and this module is another place to carry those out.
+
+Everything of one client happens in `Driver.handle`, one event after the other: an event that comes up meanwhile (a hook
+that has completed, a connection that has ended) waits until the layers are done with the one before.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from mitmproxy import exceptions, flow
+from mitmproxy.connection import Client, Connection, ConnectionState
+from mitmproxy.hooks import UpdateHook
+from mitmproxy.proxy import commands, context, events, layer, server_hooks
+
+from addons import http2, idle
+from sidecar.runtime.hooks import HookTable
+
+UPSTREAMS = 5  # connections of one client to one address, at once; further ones wait
+LINGER_SECONDS = 30.0  # for a closed connection to take what was written to it
+
+_log = logging.getLogger(__name__)
+
+_CAN_READ, _CAN_WRITE, _CLOSED = ConnectionState.CAN_READ, ConnectionState.CAN_WRITE, ConnectionState.CLOSED
+
+
+class Wire(asyncio.Protocol):
+    """A connection, a client's or an upstream's; ``handler`` and ``writer`` are mitmproxy's names for its parts."""
+
+    connection: Connection
+
+    def __init__(self, driver: "Driver | None" = None) -> None:
+        self.transport: Any = None
+        self.dial: asyncio.Task[None] | None = None  # of one to an upstream
+        self.slot: asyncio.Semaphore | None = None  # is given back at its end
+        self.open = False  # events are for the layers from then on
+        self.full = False  # has more to write than it should hold
+        self.told = False  # that nothing more comes
+        self.ending = False
+        self.reads = True
+        self._driver = driver
+        self._early: list[bytes] = []  # came before the layers knew of the connection
+        self._outgoing: list[bytes] = []
+
+    @property
+    def handler(self) -> "Wire":
+        return self
+
+    @property
+    def writer(self) -> Any:
+        return self.transport
+
+    def cancel(self, why: str = "") -> None:  # noqa: ARG002 (asyncio.Task's signature)
+        """End it at once, whatever it is at; its hooks are called as for any end."""
+        if self.dial is not None and not self.open:
+            self.dial.cancel()
+        elif self._driver is not None:
+            self._driver.end(self)
+
+    # asyncio's side
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        driver = self._driver
+        if driver is None or self.ending:
+            return
+        if not self.open:
+            self._early.append(data)
+            self.transport.pause_reading()
+            return
+        driver.handle(events.DataReceived(self.connection, data))
+
+    def eof_received(self) -> bool:
+        if self.open and self._driver is not None and not self.ending:
+            self._driver.peer_ended(self)
+        return True  # the other direction stays open until a layer closes it
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        if self.open and self._driver is not None:
+            self._driver.end(self)
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self._driver is not None:
+            self._driver.regulate()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self._driver is not None:
+            self._driver.regulate()
+
+    # the driver's side
+
+    def opened(self) -> None:
+        """The layers know of it: what has come meanwhile is theirs."""
+        self.open = True
+        early, self._early = self._early, []
+        if early and self.reads:
+            self.transport.resume_reading()
+        for data in early:
+            self.data_received(data)
+        if self.transport.is_closing() and self._driver is not None:
+            self._driver.end(self)
+
+    def send(self, data: bytes) -> bool:
+        """Keep data for `flush`; says whether it is the first since the last."""
+        self._outgoing.append(data)
+        return len(self._outgoing) == 1
+
+    def flush(self) -> None:
+        outgoing = self._outgoing
+        if not outgoing:
+            return
+        self._outgoing = []
+        if self.transport.is_closing():
+            return
+        if len(outgoing) == 1:
+            self.transport.write(outgoing[0])
+        else:
+            self.transport.writelines(outgoing)
+
+    def read(self, wanted: bool) -> None:
+        """Go on or stop reading."""
+        if wanted is self.reads or self.transport is None or self.transport.is_closing():
+            return
+        self.reads = wanted
+        if wanted:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    def end_writing(self) -> None:
+        self.flush()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close it once all is written, or `LINGER_SECONDS` later."""
+        self._driver = None
+        if (transport := self.transport) is None:
+            return
+        self.flush()
+        transport.close()
+        if self.full:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+
+
+class ClientWire(Wire):
+    """
+    A client's connection: makes the driver that it belongs to.
+
+    Args:
+        shared: What all drivers of a master have.
+        mode: Of the listener that has taken the connection.
+        begin: Puts the first layer into the driver; False where the connection is refused.
+    """
+
+    def __init__(self, shared: "Shared", mode: Any, begin: "Callable[[Driver, Any], bool]") -> None:
+        super().__init__()
+        self._shared, self._mode, self._begin = shared, mode, begin
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        driver = Driver(transport, self, self._shared, self._mode)
+        self.connection = driver.client
+        if self._begin(driver, transport):
+            self._driver = driver
+            driver.start()
+        else:
+            transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all drivers of a master have."""
+
+    options: Any
+    hooks: HookTable
+    connections: dict[Any, Any]  # the proxy server's, by the client's id
+
+
+class Driver:
+    """
+    Drives mitmproxy's layers for one client connection.
+
+    It has the parts of mitmproxy's ``ConnectionHandler`` that addons and `addons.internals` use: ``client``, ``layer``,
+    ``transports``, ``server_event``.
+    """
+
+    def __init__(self, transport: Any, wire: Wire, shared: Shared, mode: Any) -> None:
+        self.client = Client(
+            transport_protocol="tcp",
+            peername=transport.get_extra_info("peername"),
+            sockname=transport.get_extra_info("sockname"),
+            timestamp_start=time.time(),
+            proxy_mode=mode,
+            state=ConnectionState.OPEN,
+        )
+        self.layer: Any = layer.NextLayer(context.Context(self.client, shared.options), ask_on_start=True)
+        self.transports: dict[Connection, Wire] = {self.client: wire}
+        self.idle_seconds: float = shared.options.tcp_timeout
+        self._hooks, self._connections, self._wire = shared.hooks, shared.connections, wire
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[events.Event | Callable[[], None]] = deque()
+        self._running = False
+        self._dirty: list[Wire] = []  # have something to write
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._waiting = 0  # hooks that are awaited; they may take their time
+        self._dials: dict[Any, asyncio.Semaphore] = {}
+        self._active = self._loop.time()
+        self._idle: asyncio.TimerHandle | None = None
+        self._over = False
+
+    # the life of the connection
+
+    def start(self) -> None:
+        """Tell of the client, and have the layers begin."""
+        self._connections[self.client.id] = self
+        self._idle = self._loop.call_later(self.idle_seconds, self._look_idle)
+        self._hook(server_hooks.ClientConnectedHook(self.client), self._begin)
+
+    def _begin(self) -> None:
+        if self.client.error:
+            self.end(self._wire)
+            return
+        self.handle(events.Start())
+        if not self._wire.ending:
+            self._wire.opened()
+
+    def peer_ended(self, wire: Wire) -> None:
+        """The peer sends no more; a TCP connection may go on in the other direction."""
+        wire.connection.state &= ~_CAN_READ
+        wire.told = True
+        self.handle(events.ConnectionClosed(wire.connection))
+
+    def end(self, wire: Wire) -> None:
+        """It is over for this connection; the layers hear of it, then it is closed."""
+        if wire.ending:
+            return
+        wire.ending = True
+        wire.connection.state = _CLOSED
+        if wire.open and not wire.told:
+            wire.told = True
+            self._queue.append(events.ConnectionClosed(wire.connection))
+        self._queue.append(lambda: self._finish(wire))
+        self._run()
+
+    def _finish(self, wire: Wire) -> None:
+        wire.close()
+        self.transports.pop(wire.connection, None)
+        wire.connection.timestamp_end = time.time()
+        if wire is self._wire:
+            self._hook(server_hooks.ClientDisconnectedHook(self.client), self._end_others)
+            return
+        if wire.slot is not None:
+            wire.slot.release()
+        data = server_hooks.ServerConnectionHookData(client=self.client, server=wire.connection)  # type: ignore[arg-type]
+        self._hook(server_hooks.ServerDisconnectedHook(data), self._forget_if_over)
+
+    def _end_others(self) -> None:
+        self._over = True
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._idle is not None:
+            self._idle.cancel()
+        for wire in list(self.transports.values()):
+            wire.cancel("client disconnected")
+        self._forget_if_over()
+
+    def _forget_if_over(self) -> None:
+        if self._over and not self.transports:
+            self._connections.pop(self.client.id, None)
+
+    # events and commands
+
+    async def server_event(self, event: events.Event) -> None:
+        """As mitmproxy's handler has it, for those who have an event of their own."""
+        self.handle(event)
+
+    def handle(self, event: events.Event) -> None:
+        """Give the layers an event and carry out what they want."""
+        self._queue.append(event)
+        self._run()
+
+    def _run(self) -> None:
+        if self._running:
+            return
+        self._running = True
+        self._active = self._loop.time()
+        queue = self._queue
+        try:
+            while queue:
+                event = queue.popleft()
+                if not isinstance(event, events.Event):
+                    event()
+                    continue
+                try:
+                    for command in self.layer.handle_event(event):
+                        _carry_out(command.__class__)(self, command)
+                except Exception:
+                    # The layers can't be told anything sensible any more. Nothing goes through what is closed.
+                    _log.exception("mitmproxy's layers have failed; the connection is closed")
+                    self.end(self._wire)
+        finally:
+            self._running = False
+        dirty, self._dirty = self._dirty, []
+        for wire in dirty:
+            wire.flush()
+        if http2.holding() or any(not wire.reads for wire in self.transports.values()):
+            self.regulate()
+
+    def _send(self, command: commands.SendData) -> None:
+        wire = self.transports.get(command.connection)
+        if wire is not None and wire.transport is not None and wire.send(command.data):
+            self._dirty.append(wire)
+
+    def _close(self, command: commands.CloseConnection) -> None:
+        wire = self.transports.get(command.connection)
+        if wire is None:
+            return
+        connection = command.connection
+        if getattr(command, "half_close", False):
+            if not connection.state & _CAN_WRITE or wire.transport is None:
+                return
+            try:
+                wire.end_writing()
+            except OSError:
+                connection.state = _CLOSED  # what can't be written to is dead
+            else:
+                connection.state &= ~_CAN_WRITE
+            if connection.state is not _CLOSED:
+                return
+        connection.state = _CLOSED
+        wire.cancel("closed by command")
+
+    def _start_hook(self, command: commands.StartHook) -> None:
+        done = (lambda: self.handle(events.HookCompleted(command))) if command.blocking else _nothing
+        self._hook(command, done)
+
+    def _wake_up(self, command: commands.RequestWakeup) -> None:
+        def wake() -> None:
+            self._timers.discard(timer)
+            self.handle(events.Wakeup(command))
+
+        timer = self._loop.call_later(command.delay, wake)
+        self._timers.add(timer)
+
+    def _log_command(self, command: commands.Log) -> None:
+        _log.log(command.level, "%s", command.message, extra={"client": self.client.peername})
+
+    # hooks
+
+    def _hook(self, hook: commands.StartHook, done: Callable[[], None]) -> None:
+        """Call a hook's functions; *done* follows at once, or when the last has been awaited."""
+        (data,) = hook.args()
+        functions = iter(self._hooks.functions(hook.name))
+        pending = _call(hook.name, functions, data)
+        is_flow = isinstance(data, flow.Flow)
+        if pending is None and not (is_flow and (data.intercepted or self._hooks.functions(UpdateHook.name))):
+            done()
+            return
+        self._waiting += 1
+        self._task(self._await(hook, functions, data, pending, done))
+
+    async def _await(self, hook: Any, functions: Any, data: Any, pending: Any, done: Callable[[], None]) -> None:
+        try:
+            await _call_on(hook.name, functions, data, pending)
+            if isinstance(data, flow.Flow):
+                updates = iter(self._hooks.functions(UpdateHook.name))
+                await _call_on(UpdateHook.name, updates, [data], _call(UpdateHook.name, updates, [data]))
+                await data.wait_for_resume()
+        finally:
+            self._waiting -= 1
+        done()
+
+    async def _hook_here(self, hook: commands.StartHook) -> None:
+        """Call a hook in the very task that awaits it: a context variable that it sets is seen there."""
+        (data,) = hook.args()
+        functions = iter(self._hooks.functions(hook.name))
+        await _call_on(hook.name, functions, data, _call(hook.name, functions, data))
+
+    def _task(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(coroutine)
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return task
+
+    # upstreams
+
+    def _open(self, command: commands.OpenConnection) -> None:
+        wire = Wire(self)
+        wire.connection = command.connection
+        self.transports[command.connection] = wire
+        wire.dial = self._task(self._dial(command, wire))
+
+    async def _dial(self, command: commands.OpenConnection, wire: Wire) -> None:
+        server, slot = command.connection, None
+        data = server_hooks.ServerConnectionHookData(client=self.client, server=server)
+        try:
+            if not server.address:
+                raise OSError("no address to connect to")
+            await self._hook_here(server_hooks.ServerConnectHook(data))
+            if server.error:
+                raise OSError(server.error)
+            slot = self._dials.setdefault(server.address, asyncio.Semaphore(UPSTREAMS))
+            await slot.acquire()
+            wire.slot = slot
+            server.timestamp_start = time.time()
+            await self._loop.create_connection(lambda: wire, *server.address[:2])
+            server.timestamp_tcp_setup = time.time()
+            server.state = ConnectionState.OPEN
+            server.peername = wire.transport.get_extra_info("peername")
+            server.sockname = wire.transport.get_extra_info("sockname")
+            await self._hook_here(server_hooks.ServerConnectedHook(data))
+        except asyncio.CancelledError:
+            error = "connection cancelled"
+        except OSError as e:
+            error = str(e)
+        except Exception as e:
+            _log.exception("an upstream could not be dialled")
+            error = f"internal error: {type(e).__name__}"
+        else:
+            self.handle(events.OpenConnectionCompleted(command, None))
+            wire.opened()
+            return
+        server.error, server.state = error, _CLOSED
+        if wire.slot is not None:
+            wire.slot.release()
+        if wire.transport is not None:
+            wire.transport.abort()
+        del self.transports[server]
+        await self._hook_here(server_hooks.ServerConnectErrorHook(data))
+        self.handle(events.OpenConnectionCompleted(command, error))
+        self._forget_if_over()
+
+    # pace
+
+    def regulate(self) -> None:
+        """Read where there is room for what comes: a slow peer slows the other one. HTTP/2's windows count, too."""
+        full = any(wire.full for wire in self.transports.values())
+        client_full = http2.is_full(self.client)
+        for connection, wire in self.transports.items():
+            if connection is not self.client:
+                wire.read(not full and not client_full)
+        # Its window updates come by the same way: where it holds up its own downloads, it is read all the same.
+        upstream_full = any(
+            http2.is_full(connection) for connection in self.transports if connection is not self.client
+        )
+        self._wire.read(not full and (client_full or not upstream_full))
+
+    def _look_idle(self) -> None:
+        left = self.idle_seconds if self._waiting else self._active + self.idle_seconds - self._loop.time()
+        if left > 0:
+            self._idle = self._loop.call_later(left, self._look_idle)
+        else:
+            idle.timed_out(self.client.id, self.idle_seconds)
+            self._wire.cancel("timeout")
+
+
+def _call(name: str, functions: Iterator[Callable[[Any], Any]], data: Any) -> Awaitable[Any] | None:
+    """
+    Call what is left of a hook's functions, until one has to be awaited.
+
+    As stock: an exception is logged, and the next addon asked (guarding hooks refuse by themselves, see
+    `addons.guard`); `AddonHalt` ends the hook.
+    """
+    for function in functions:
+        try:
+            pending = function(data)
+        except exceptions.AddonHalt:
+            deque(functions, maxlen=0)
+            return None
+        except Exception:
+            _log.exception("%s failed in an addon", name)
+            continue
+        if pending is not None and inspect.isawaitable(pending):
+            return pending
+    return None
+
+
+async def _call_on(name: str, functions: Iterator[Callable[[Any], Any]], data: Any, pending: Any) -> None:
+    """Go on where `_call` has stopped."""
+    while pending is not None:
+        try:
+            await pending
+        except exceptions.AddonHalt:
+            return
+        except Exception:
+            _log.exception("%s failed in an addon", name)
+        pending = _call(name, functions, data)
+
+
+def _nothing() -> None:
+    pass
+
+
+_KINDS: tuple[tuple[type[commands.Command], Callable[[Any, Any], None]], ...] = (
+    (commands.OpenConnection, Driver._open),
+    (commands.SendData, Driver._send),
+    (commands.CloseConnection, Driver._close),
+    (commands.StartHook, Driver._start_hook),
+    (commands.RequestWakeup, Driver._wake_up),
+    (commands.Log, Driver._log_command),
+)
+
+
+@cache
+def _carry_out(kind: Any) -> Callable[[Driver, Any], None]:
+    """What carries out commands of a kind; hooks have a class each."""
+    return next(function for base, function in _KINDS if issubclass(kind, base))
