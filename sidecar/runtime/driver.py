@@ -215,6 +215,7 @@ class Driver:
         self._hooks, self._connections, self._wire = shared.hooks, shared.connections, wire
         self._loop = asyncio.get_running_loop()
         self._queue: deque[events.Event | Callable[[], None]] = deque()
+        self._ends: deque[Wire] = deque()  # are over, which is told once the queue is empty
         self._running = False
         self._dirty: list[Wire] = []  # have something to write
         self._tasks: set[asyncio.Task[None]] = set()
@@ -253,11 +254,14 @@ class Driver:
             return
         wire.ending = True
         wire.connection.state = _CLOSED
+        self._ends.append(wire)
+        self._run()
+
+    def _tell_end(self, wire: Wire) -> None:
         if wire.open and not wire.told:
             wire.told = True
             self._queue.append(events.ConnectionClosed(wire.connection))
         self._queue.append(lambda: self._finish(wire))
-        self._run()
 
     def _finish(self, wire: Wire) -> None:
         wire.close()
@@ -304,7 +308,10 @@ class Driver:
         self._active = self._loop.time()
         queue = self._queue
         try:
-            while queue:
+            while queue or self._ends:
+                if not queue:
+                    # A layer that closes a connection often goes on, with hooks that its records need.
+                    self._tell_end(self._ends.popleft())
                 event = queue.popleft()
                 if not isinstance(event, events.Event):
                     event()
