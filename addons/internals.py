@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.tls import ServerTLSLayer, TLSLayer
+from OpenSSL import SSL
 
 from addons import connections, http1, http2, idle, websocket
 from sidecar.upstreams.handshake import ended_by_alert
@@ -39,6 +40,7 @@ _stock_handle_protocol_error: Callable[[HttpStream, Any], layer.CommandGenerator
     HttpStream.handle_protocol_error
 )
 _stock_receive_close: Callable[[TLSLayer], layer.CommandGenerator[None]] = TLSLayer.receive_close
+_stock_send_data: Callable[[TLSLayer, bytes], layer.CommandGenerator[None]] = TLSLayer.send_data
 
 
 def install() -> None:
@@ -49,6 +51,7 @@ def install() -> None:
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
     HttpStream.check_invalid = _check_invalid  # type: ignore[method-assign]
     ServerTLSLayer.receive_close = _receive_close  # type: ignore[assignment,method-assign]
+    ServerTLSLayer.send_data = _send_data  # type: ignore[assignment,method-assign]
     # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
     MessageData.__post_init__ = _no_check  # type: ignore[method-assign]
     http1.install()
@@ -92,6 +95,14 @@ def _receive_close(self: ServerTLSLayer) -> layer.CommandGenerator[None]:
     if self.tls is not None and ended_by_alert(self.tls):
         self.tls.set_shutdown(0)
     yield from _stock_receive_close(self)
+
+
+def _send_data(self: ServerTLSLayer, data: bytes) -> layer.CommandGenerator[None]:
+    """As stock, but where an alert has come and the end hasn't yet, nothing can be sent: the end is made."""
+    try:
+        yield from _stock_send_data(self, data)
+    except SSL.Error:
+        yield commands.CloseConnection(self.conn)
 
 
 def _start_request_stream(self: HttpStream) -> layer.CommandGenerator[None]:
