@@ -9,8 +9,7 @@ from mitmproxy.proxy import layer
 from mitmproxy.test import taddons
 
 from addons import internals
-from sidecar.runtime.driver import _call, _call_on
-from sidecar.runtime.hooks import HookTable
+from sidecar.runtime.hooks import HookTable, call, call_on
 
 
 class Addon:
@@ -33,7 +32,7 @@ class Addon:
         self._seen.append(f"{self.name} later")
 
 
-def call(*addons: object) -> None:
+def trigger(*addons: object) -> None:
     """Trigger ``next_layer`` as a connection handler does."""
     with taddons.context() as tctx:
         manager: AddonManager = tctx.master.addons
@@ -42,7 +41,7 @@ def call(*addons: object) -> None:
 
         async def hook() -> None:
             data = object()
-            await _call_on("next_layer", functions, data, _call("next_layer", functions, data))
+            await call_on("next_layer", functions, data, call("next_layer", functions, data))
 
         asyncio.run(hook())
 
@@ -50,7 +49,7 @@ def call(*addons: object) -> None:
 def test_addons_are_called_in_their_order_and_awaited() -> None:
     seen: list[str] = []
 
-    call(Addon("first", seen, "wait"), Addon("second", seen))
+    trigger(Addon("first", seen, "wait"), Addon("second", seen))
 
     assert seen == ["first", "first later", "second"]
 
@@ -58,7 +57,7 @@ def test_addons_are_called_in_their_order_and_awaited() -> None:
 def test_a_halt_ends_the_hook() -> None:
     seen: list[str] = []
 
-    call(Addon("first", seen, "halt"), Addon("second", seen))
+    trigger(Addon("first", seen, "halt"), Addon("second", seen))
 
     assert seen == ["first"]
 
@@ -66,7 +65,7 @@ def test_a_halt_ends_the_hook() -> None:
 def test_an_exception_is_logged_and_the_next_addon_asked(caplog: Any) -> None:
     seen: list[str] = []
 
-    call(Addon("first", seen, "fail"), Addon("second", seen))
+    trigger(Addon("first", seen, "fail"), Addon("second", seen))
 
     assert seen == ["first", "second"]
     assert "a defect" in caplog.text
@@ -77,7 +76,7 @@ def test_an_addon_inside_of_another_is_found() -> None:
     outer = Addon("outer", seen)
     outer.addons = [Addon("inner", seen)]  # type: ignore[attr-defined]
 
-    call(outer)
+    trigger(outer)
 
     assert seen == ["outer", "inner"]
 

@@ -10,152 +10,28 @@ that has completed, a connection that has ended) waits until the layers are done
 """
 
 import asyncio
-import inspect
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from mitmproxy import exceptions, flow
+from mitmproxy import flow
 from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy import commands, context, events, layer, server_hooks
 
 from addons import http2, idle
-from sidecar.runtime.hooks import HookTable
+from sidecar.runtime.hooks import HookTable, call, call_on
+from sidecar.runtime.wire import Wire
 
 UPSTREAMS = 5  # connections of one client to one address, at once; further ones wait
-LINGER_SECONDS = 30.0  # for a closed connection to take what was written to it
 
 _log = logging.getLogger(__name__)
 
 _CAN_READ, _CAN_WRITE, _CLOSED = ConnectionState.CAN_READ, ConnectionState.CAN_WRITE, ConnectionState.CLOSED
-
-
-class Wire(asyncio.Protocol):
-    """A connection, a client's or an upstream's; ``handler`` and ``writer`` are mitmproxy's names for its parts."""
-
-    connection: Connection
-
-    def __init__(self, driver: "Driver | None" = None) -> None:
-        self.transport: Any = None
-        self.dial: asyncio.Task[None] | None = None  # of one to an upstream
-        self.slot: asyncio.Semaphore | None = None  # is given back at its end
-        self.open = False  # events are for the layers from then on
-        self.full = False  # has more to write than it should hold
-        self.told = False  # that nothing more comes
-        self.ending = False
-        self.reads = True
-        self._driver = driver
-        self._early: list[bytes] = []  # came before the layers knew of the connection
-        self._outgoing: list[bytes] = []
-
-    @property
-    def handler(self) -> "Wire":
-        return self
-
-    @property
-    def writer(self) -> Any:
-        return self.transport
-
-    def cancel(self, why: str = "") -> None:  # noqa: ARG002 (asyncio.Task's signature)
-        """End it at once, whatever it is at; its hooks are called as for any end."""
-        if self.dial is not None and not self.open:
-            self.dial.cancel()
-        elif self._driver is not None:
-            self._driver.end(self)
-
-    # asyncio's side
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        driver = self._driver
-        if driver is None or self.ending:
-            return
-        if not self.open:
-            self._early.append(data)
-            self.transport.pause_reading()
-            return
-        driver.handle(events.DataReceived(self.connection, data))
-
-    def eof_received(self) -> bool:
-        if self.open and self._driver is not None and not self.ending:
-            self._driver.peer_ended(self)
-        return True  # the other direction stays open until a layer closes it
-
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
-        if self.open and self._driver is not None:
-            self._driver.end(self)
-
-    def pause_writing(self) -> None:
-        self.full = True
-        if self._driver is not None:
-            self._driver.regulate()
-
-    def resume_writing(self) -> None:
-        self.full = False
-        if self._driver is not None:
-            self._driver.regulate()
-
-    # the driver's side
-
-    def opened(self) -> None:
-        """The layers know of it: what has come meanwhile is theirs."""
-        self.open = True
-        early, self._early = self._early, []
-        if early and self.reads:
-            self.transport.resume_reading()
-        for data in early:
-            self.data_received(data)
-        if self.transport.is_closing() and self._driver is not None:
-            self._driver.end(self)
-
-    def send(self, data: bytes) -> bool:
-        """Keep data for `flush`; says whether it is the first since the last."""
-        self._outgoing.append(data)
-        return len(self._outgoing) == 1
-
-    def flush(self) -> None:
-        outgoing = self._outgoing
-        if not outgoing:
-            return
-        self._outgoing = []
-        if self.transport.is_closing():
-            return
-        if len(outgoing) == 1:
-            self.transport.write(outgoing[0])
-        else:
-            self.transport.writelines(outgoing)
-
-    def read(self, wanted: bool) -> None:
-        """Go on or stop reading."""
-        if wanted is self.reads or self.transport is None or self.transport.is_closing():
-            return
-        self.reads = wanted
-        if wanted:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()
-
-    def end_writing(self) -> None:
-        self.flush()
-        if not self.transport.is_closing():
-            self.transport.write_eof()
-
-    def close(self) -> None:
-        """Close it once all is written, or `LINGER_SECONDS` later."""
-        self._driver = None
-        if (transport := self.transport) is None:
-            return
-        self.flush()
-        transport.close()
-        if self.full:
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
 
 class ClientWire(Wire):
@@ -239,8 +115,7 @@ class Driver:
             self.end(self._wire)
             return
         self.handle(events.Start())
-        if not self._wire.ending:
-            self._wire.opened()
+        self._wire.opened()
 
     def peer_ended(self, wire: Wire) -> None:
         """The peer sends no more; a TCP connection may go on in the other direction."""
@@ -376,7 +251,7 @@ class Driver:
         """Call a hook's functions; *done* follows at once, or when the last has been awaited."""
         (data,) = hook.args()
         functions = iter(self._hooks.functions(hook.name))
-        pending = _call(hook.name, functions, data)
+        pending = call(hook.name, functions, data)
         is_flow = isinstance(data, flow.Flow)
         if pending is None and not (is_flow and (data.intercepted or self._hooks.functions(UpdateHook.name))):
             done()
@@ -386,10 +261,10 @@ class Driver:
 
     async def _await(self, hook: Any, functions: Any, data: Any, pending: Any, done: Callable[[], None]) -> None:
         try:
-            await _call_on(hook.name, functions, data, pending)
+            await call_on(hook.name, functions, data, pending)
             if isinstance(data, flow.Flow):
                 updates = iter(self._hooks.functions(UpdateHook.name))
-                await _call_on(UpdateHook.name, updates, [data], _call(UpdateHook.name, updates, [data]))
+                await call_on(UpdateHook.name, updates, [data], call(UpdateHook.name, updates, [data]))
                 await data.wait_for_resume()
         finally:
             self._waiting -= 1
@@ -399,7 +274,7 @@ class Driver:
         """Call a hook in the very task that awaits it: a context variable that it sets is seen there."""
         (data,) = hook.args()
         functions = iter(self._hooks.functions(hook.name))
-        await _call_on(hook.name, functions, data, _call(hook.name, functions, data))
+        await call_on(hook.name, functions, data, call(hook.name, functions, data))
 
     def _task(self, coroutine: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._loop.create_task(coroutine)
@@ -443,6 +318,7 @@ class Driver:
             _log.exception("an upstream could not be dialled")
             error = f"internal error: {type(e).__name__}"
         else:
+            wire.open = True  # the layers may close it at once
             self.handle(events.OpenConnectionCompleted(command, None))
             wire.opened()
             return
@@ -478,39 +354,6 @@ class Driver:
         else:
             idle.timed_out(self.client.id, self.idle_seconds)
             self._wire.cancel("timeout")
-
-
-def _call(name: str, functions: Iterator[Callable[[Any], Any]], data: Any) -> Awaitable[Any] | None:
-    """
-    Call what is left of a hook's functions, until one has to be awaited.
-
-    As stock: an exception is logged, and the next addon asked (guarding hooks refuse by themselves, see
-    `addons.guard`); `AddonHalt` ends the hook.
-    """
-    for function in functions:
-        try:
-            pending = function(data)
-        except exceptions.AddonHalt:
-            deque(functions, maxlen=0)
-            return None
-        except Exception:
-            _log.exception("%s failed in an addon", name)
-            continue
-        if pending is not None and inspect.isawaitable(pending):
-            return pending
-    return None
-
-
-async def _call_on(name: str, functions: Iterator[Callable[[Any], Any]], data: Any, pending: Any) -> None:
-    """Go on where `_call` has stopped."""
-    while pending is not None:
-        try:
-            await pending
-        except exceptions.AddonHalt:
-            return
-        except Exception:
-            _log.exception("%s failed in an addon", name)
-        pending = _call(name, functions, data)
 
 
 def _nothing() -> None:
