@@ -5,11 +5,13 @@ from typing import Any
 
 from mitmproxy import exceptions, http
 from mitmproxy.addonmanager import AddonManager
-from mitmproxy.proxy import layer
+from mitmproxy.connection import Server
+from mitmproxy.proxy import events, layer
 from mitmproxy.test import taddons
 
 from addons import internals
 from sidecar.runtime.hooks import HookTable, call, call_on
+from sidecar.runtime.wire import Wire
 
 
 class Addon:
@@ -98,3 +100,46 @@ def test_the_type_check_of_messages_is_off_since_it_costs_seven_percent() -> Non
 
     # A time that is no number: with the check on, this raises TypeError.
     http.Response(b"HTTP/1.1", 200, b"OK", http.Headers(), b"", None, "never", None)  # type: ignore[arg-type]
+
+
+class Transport:
+    """What a wire does to it."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    def pause_reading(self) -> None:
+        self.did.append("pause")
+
+    def resume_reading(self) -> None:
+        self.did.append("resume")
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Told:
+    """A driver that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def handle(self, event: events.DataReceived) -> None:
+        self.heard.append(event.data)
+
+    def peer_ended(self, wire: Wire) -> None:
+        self.heard.append("end")
+
+
+def test_what_comes_before_the_layers_know_of_a_connection_is_kept_for_them_and_its_end_too() -> None:
+    driver, transport = Told(), Transport()
+    wire = Wire(driver)  # type: ignore[arg-type]
+    wire.connection = Server(address=("example.com", 443))
+    wire.connection_made(transport)
+
+    wire.data_received(b"early")
+    wire.eof_received()
+    assert (driver.heard, transport.did) == ([], ["pause"])
+    wire.opened()
+
+    assert (driver.heard, transport.did) == ([b"early", "end"], ["pause", "resume"])
