@@ -93,7 +93,6 @@ class Driver:
         self._queue: deque[events.Event | Callable[[], None]] = deque()
         self._ends: deque[Wire] = deque()  # are over, which is told once the queue is empty
         self._running = False
-        self._dirty: list[Wire] = []  # have something to write
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._waiting = 0  # hooks that are awaited; they may take their time
@@ -200,16 +199,13 @@ class Driver:
                     self.end(self._wire)
         finally:
             self._running = False
-        dirty, self._dirty = self._dirty, []
-        for wire in dirty:
-            wire.flush()
         if http2.holding() or any(not wire.reads for wire in self.transports.values()):
             self.regulate()
 
     def _send(self, command: commands.SendData) -> None:
         wire = self.transports.get(command.connection)
-        if wire is not None and wire.transport is not None and wire.send(command.data):
-            self._dirty.append(wire)
+        if wire is not None and wire.transport is not None:
+            wire.send(command.data)
 
     def _close(self, command: commands.CloseConnection) -> None:
         wire = self.transports.get(command.connection)

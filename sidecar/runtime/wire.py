@@ -29,7 +29,6 @@ class Wire(asyncio.Protocol):
         self._driver = driver
         self._early: list[bytes] = []  # came before the layers knew of the connection
         self._early_end = False
-        self._outgoing: list[bytes] = []
 
     @property
     def handler(self) -> "Wire":
@@ -99,22 +98,9 @@ class Wire(asyncio.Protocol):
         if self.transport.is_closing() and self._driver is not None:
             self._driver.end(self)
 
-    def send(self, data: bytes) -> bool:
-        """Keep data for `flush`; says whether it is the first since the last."""
-        self._outgoing.append(data)
-        return len(self._outgoing) == 1
-
-    def flush(self) -> None:
-        outgoing = self._outgoing
-        if not outgoing:
-            return
-        self._outgoing = []
-        if self.transport.is_closing():
-            return
-        if len(outgoing) == 1:
-            self.transport.write(outgoing[0])
-        else:
-            self.transport.writelines(outgoing)
+    def send(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def read(self, wanted: bool) -> None:
         """Go on or stop reading."""
@@ -127,7 +113,6 @@ class Wire(asyncio.Protocol):
             self.transport.pause_reading()
 
     def end_writing(self) -> None:
-        self.flush()
         if not self.transport.is_closing():
             self.transport.write_eof()
 
@@ -136,7 +121,6 @@ class Wire(asyncio.Protocol):
         self._driver = None
         if (transport := self.transport) is None:
             return
-        self.flush()
         transport.close()
         if transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
