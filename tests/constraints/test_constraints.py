@@ -10,7 +10,7 @@ from tests.constraints.chains import Place, Server, servers
 from tests.constraints.clients import CLIENTS, Client
 from tests.constraints.table import PAGE, Row, measure, page, rows_of
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]  # Go and Java are compiled first
+pytestmark = [pytest.mark.live, pytest.mark.heavy, pytest.mark.timeout(900)]  # Go and Java are compiled first
 
 
 @pytest.fixture(scope="module")

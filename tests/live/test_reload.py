@@ -487,6 +487,7 @@ def test_a_looser_policy_leaves_everything_open(scene: Scene) -> None:
         assert all(is_open(sock) for sock in (one, two, three, four))
 
 
+@pytest.mark.heavy
 def test_200_reloads_with_100_requests_in_flight(tmp_path: Path) -> None:
     """Every request gets one verdict, of one of the policies that were in force, and it is that policy's."""
     names = [f"p{i}.test" for i in range(20)]
