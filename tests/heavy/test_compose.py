@@ -145,7 +145,8 @@ def test_without_the_sidecar_nothing_flows(project: Project) -> None:
 def test_the_key_is_nowhere_in_the_workload(project: Project) -> None:
     assert project.work("ls", "/run/egress/ca").returncode != 0
     assert project.work("ls", "/run/egress/control").returncode != 0
-    assert "PRIVATE KEY" not in project.work("sh", "-c", "cat /etc/egress/trust/*").stdout
+    assert "bundle.pem" in project.work("grep", "-rla", "BEGIN CERTIFICATE", "/etc/egress/trust").stdout
+    assert project.work("grep", "-rla", "PRIVATE KEY", "/etc/egress/trust").stdout == ""
 
 
 def test_down_removes_all(project: Project) -> None:
