@@ -14,7 +14,7 @@ from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode
+from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
 
 from sidecar.problem import MEDIA_TYPE, Problem
 from sidecar.reasons import Reason
@@ -22,6 +22,7 @@ from sidecar.reasons import Reason
 CHUNK_BYTES = 1 << 62  # that a chunk may still have to come
 UNREAD_BYTES = 256 * 1024  # of a head, a chunk's first line, trailers, or what is sent behind a request
 
+_HEAD_END = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9][0-9][ \r\n]")  # RFC 9110, section 15.2; 101 is a final one
 
 _stock_handle_event: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Connection._handle_event
@@ -51,9 +52,20 @@ def plain(message: str) -> str:
 
 def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None]:
     """As stock, but a peer may not be more than `UNREAD_BYTES` ahead of what is read from it."""
-    yield from _stock_handle_event(self, event)
-    if len(self.buf) <= UNREAD_BYTES:
+    if isinstance(event, HttpEvent):
+        yield from self.send(event)
         return
+    if isinstance(event, events.DataReceived) and self.state != self.passthrough:
+        self.buf += event.data
+    # A head that is too large may come to its end in the very piece that makes it so.
+    if (
+        self.state != self.read_headers
+        or len(self.buf) <= UNREAD_BYTES
+        or _HEAD_END.search(bytes(self.buf), 0, UNREAD_BYTES)
+    ):
+        yield from self.state(event)
+        if len(self.buf) <= UNREAD_BYTES:
+            return
     self.buf.maybe_extract_at_most(len(self.buf))
     if self.state == self.done:
         return

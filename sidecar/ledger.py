@@ -124,8 +124,8 @@ class ConnectionRecord:
 class Ledger:
     """All live connections. Not thread-safe: one event loop owns it."""
 
-    def __init__(self, emit: Emit, *, opened: Callable[[], None] = lambda: None) -> None:
-        self._emit, self._opened = emit, opened
+    def __init__(self, emit: Emit, *, opened: Callable[[], None] = lambda: None, verbose: bool = True) -> None:
+        self._emit, self._opened, self._verbose = emit, opened, verbose
         self._connections: dict[str, ConnectionRecord] = {}
 
     def __len__(self) -> int:
@@ -164,7 +164,8 @@ class Ledger:
         connection.closed = connection.used = True
         connection.protocol = "http"
         connection.requests[request.id] = request
-        self._emit(RequestOpened(connection_id=connection.id, **_request(request)))
+        if self._verbose:
+            self._emit(RequestOpened(connection_id=connection.id, **_request(request)))
 
     def allow_request(
         self, connection: ConnectionRecord, request: RequestRecord, decision: Decision, policy: Policy

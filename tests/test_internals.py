@@ -6,10 +6,11 @@ import inspect
 import pytest
 from h11._readers import ChunkedReader
 from mitmproxy import version
-from mitmproxy.proxy import layer, server
+from mitmproxy.proxy import server
 from mitmproxy.proxy.layers import http, tcp, tls, websocket
 
 from addons import connections, http1, http2, idle, internals
+from sidecar.runtime import plumbing, tls_io
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
 KNOWN = {
@@ -19,7 +20,6 @@ KNOWN = {
     "HttpStream.state_consume_request_body": (http.HttpStream.state_consume_request_body, "45459c1bbd8bdb1a"),
     "HttpLayer.get_connection": (http.HttpLayer.get_connection, "1aa1c63e3175766c"),
     "TCPLayer.relay_messages": (tcp.TCPLayer.relay_messages, "3b3d49a9f63b7d40"),
-    "TLSLayer.receive_data": (tls.TLSLayer.receive_data, "85c0e6b656c324e5"),
     "ClientTLSLayer.receive_handshake_data": (tls.ClientTLSLayer.receive_handshake_data, "a0ee021f92f6d0ff"),
     "ConnectionHandler.handle_connection": (connections._stock_handle_connection, "95c3f93e9824e527"),
     "ConnectionHandler.on_timeout": (idle._stock_on_timeout, "0d1e6b0aa6e41173"),
@@ -33,8 +33,6 @@ KNOWN = {
     "HttpStream.check_invalid": (internals._stock_check_invalid, "ef0a126eef45d903"),
     "HttpStream.check_killed": (http.HttpStream.check_killed, "368cad352d1e82b6"),
     "HttpLayer._handle_event": (http.HttpLayer._handle_event, "6ba31883cc7a06b3"),
-    "HttpLayer.event_to_child": (http.HttpLayer.event_to_child, "1095f6e1581d1780"),
-    "Layer.handle_event": (layer.Layer.handle_event, "fd88b0fb09ceddbb"),
     "TLSLayer.receive_close": (internals._stock_receive_close, "244aa237c481fc55"),
     "TLSLayer.send_close": (tls.TLSLayer.send_close, "d9b1161f42db9992"),
     "ChunkedReader.__call__": (ChunkedReader.__call__, "2618d847a89a1505"),
@@ -43,8 +41,39 @@ KNOWN = {
 }
 
 
+# What the engine replaces in the plumbing around the layers, or takes for what it does.
+KNOWN_TO_THE_ENGINE = {
+    "Layer.handle_event": "fd88b0fb09ceddbb",
+    "Layer.__process": "37153ddd561f2019",
+    "Layer.__continue": "1b275367b37bed01",
+    "NextLayer._ask": "4d8ace76d8488336",
+    "TunnelLayer.event_to_child": "119a33642637d420",
+    "HttpLayer.event_to_child": "1095f6e1581d1780",
+    "HttpLayer.make_stream": "654959c6e74548e1",
+    "HttpStream.passthrough": "a6df32aba1ae251a",
+    "HttpProxy._handle_event": "8147a0c98455987c",
+    "DestinationKnown.finish_start": "91f47432073a2bf6",
+    "Http1Connection.make_pipe": "a3af8fb481541632",
+    "Context.fork": "cad9374a0689f10a",
+    "Headers.get_all": "367b3317bc2ba45c",
+    "Headers.__getitem__": "482e7414c932e3e8",
+    "TLSLayer.tls_interact": "62d6d57d43dd1a2e",
+    "TLSLayer.receive_data": "85c0e6b656c324e5",
+}
+
+
 def digest(function: object) -> str:
     return hashlib.sha256(inspect.getsource(inspect.unwrap(function)).encode()).hexdigest()[:16]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", KNOWN_TO_THE_ENGINE)
+def test_what_the_engine_replaces_is_the_one_we_know(name: str) -> None:
+    function = (plumbing.STOCK | tls_io.STOCK)[name]
+    assert digest(function) == KNOWN_TO_THE_ENGINE[name], f"{name} differs in mitmproxy {version.VERSION}"
+
+
+def test_all_that_the_engine_replaces_is_known() -> None:
+    assert set(plumbing.STOCK | tls_io.STOCK) == set(KNOWN_TO_THE_ENGINE)
 
 
 @pytest.mark.parametrize("name", KNOWN)

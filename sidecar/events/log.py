@@ -49,6 +49,7 @@ class EventLog:
         self._unreported = 0
         self._tally = Tally(started=now())
         self._observers: list[Callable[[Event], None]] = []
+        self._envelopes: dict[type[Event], tuple[bytes, bytes]] = {}
 
     @property
     def connections(self) -> int:
@@ -63,6 +64,10 @@ class EventLog:
     def observe(self, observer: Callable[[Event], None]) -> None:
         """Call *observer* with every event from now on, whatever its level: one at a time, and it must not raise."""
         self._observers.append(observer)
+
+    def writes(self, level: Level) -> bool:
+        """Whether events of this level are written."""
+        return _RANK[level] >= self._least
 
     def emit(self, event: Event) -> None:
         """Write *event*, if its level is asked for. Never blocks, never raises for a slow or dead reader."""
@@ -99,15 +104,17 @@ class EventLog:
             self._tally.dropped += 1
 
     def _line(self, event: Event) -> bytes:
-        envelope = {
-            "event": event.name,
-            "schema": SCHEMA,
-            "seq": self._seq,
-            "timestamp": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "session": self._session,
-            "worker": self._worker,
-            "level": event.level,
-        }
-        head = dumps(envelope)
+        before, after = self._envelope(type(event))
+        timestamp = self._now().isoformat(timespec="microseconds")[:26]  # without the offset, which is UTC's
         body = dumps(event)
-        return head[:-1] + (b"" if body == b"{}" else b",") + body[1:] + b"\n"
+        head = b'%b%d,"timestamp":"%bZ",%b' % (before, self._seq, timestamp.encode(), after)
+        return head + (b"" if body == b"{}" else b",") + body[1:] + b"\n"
+
+    def _envelope(self, kind: type[Event]) -> tuple[bytes, bytes]:
+        """What all lines of a kind have in common: in front of ``seq``, and behind the timestamp."""
+        found = self._envelopes.get(kind)
+        if found is None:
+            before = dumps({"event": kind.name, "schema": SCHEMA})[:-1] + b',"seq":'
+            after = dumps({"session": self._session, "worker": self._worker, "level": kind.level})[1:-1]
+            found = self._envelopes[kind] = before, after
+        return found

@@ -13,6 +13,7 @@ _log = logging.getLogger(__name__)
 QUEUE_LINES = 65_536
 QUEUE_BYTES = 64 << 20
 _CLOSE_SECONDS = 5.0
+_GATHER_SECONDS = 0.01  # between the first line and the write, for others to come: a thread's turn costs as much as ten
 
 
 class StreamSink:
@@ -30,6 +31,7 @@ class StreamSink:
         self._lines: deque[bytes] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._hurry = threading.Event()  # set with `_closing`
         self._broken = False
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
@@ -42,13 +44,15 @@ class StreamSink:
                 return False
             self._lines.append(line)
             self._bytes += len(line)
-            self._wake.notify()
+            if len(self._lines) == 1:  # else the thread is awake already
+                self._wake.notify()
         return True
 
     def close(self) -> None:
         """Write what waits (for at most five seconds: the reader may be stuck) and stop."""
         with self._wake:
             self._closing = True
+            self._hurry.set()
             self._wake.notify()
         self._thread.join(_CLOSE_SECONDS)
 
@@ -57,6 +61,8 @@ class StreamSink:
             with self._wake:
                 while not self._lines and not self._closing:
                     self._wake.wait()
+            self._hurry.wait(_GATHER_SECONDS)
+            with self._wake:
                 chunk = b"".join(self._lines)
                 self._lines.clear()
                 self._bytes = 0

@@ -25,6 +25,7 @@ from mitmproxy.proxy import commands, context, events, layer, server_hooks
 
 from addons import http2, idle
 from sidecar.runtime.hooks import HookTable, call, call_on
+from sidecar.runtime.plumbing import Tunnelled, call_inline, is_transient, settled
 from sidecar.runtime.wire import Wire
 
 UPSTREAMS = 5  # connections of one client to one address, at once; further ones wait
@@ -47,6 +48,7 @@ class ClientWire(Wire):
     def __init__(self, shared: "Shared", mode: Any, begin: "Callable[[Driver, Any], bool]") -> None:
         super().__init__()
         self._shared, self._mode, self._begin = shared, mode, begin
+        self._outgoing: list[bytes] = []
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -57,6 +59,25 @@ class ClientWire(Wire):
             driver.start()
         else:
             transport.close()
+
+    def send(self, data: bytes) -> bool:
+        """
+        Keep it: an answer's head and body are to be one segment.
+
+        A request's aren't: an upstream that reads once, answers and closes would have left some of it unread, and its
+        kernel would reset the connection.
+        """
+        self._outgoing.append(data)
+        return len(self._outgoing) == 1
+
+    def flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if not outgoing or self.transport.is_closing():
+            return
+        if len(outgoing) == 1:
+            self.transport.write(outgoing[0])
+        else:
+            self.transport.writelines(outgoing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +114,18 @@ class Driver:
         self._queue: deque[events.Event | Callable[[], None]] = deque()
         self._ends: deque[Wire] = deque()  # are over, which is told once the queue is empty
         self._running = False
+        self._unsent = False  # there is something to flush to the client
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._begun: dict[commands.StartHook, tuple[Any, Any, Any]] = {}  # hooks that a layer has called, and waits for
         self._waiting = 0  # hooks that are awaited; they may take their time
         self._dials: dict[Any, asyncio.Semaphore] = {}
         self._active = self._loop.time()
         self._idle: asyncio.TimerHandle | None = None
         self._over = False
+        self._settling = True  # the layers that come first are there to find others
+        self._inside = False  # of a CONNECT
+        call_inline(self.client, self._answer)
 
     # the life of the connection
 
@@ -190,6 +216,9 @@ class Driver:
                 if not isinstance(event, events.Event):
                     event()
                     continue
+                if self._settling:
+                    self.layer = settled(self.layer)
+                    self._settling = is_transient(self.layer)
                 try:
                     for command in self.layer.handle_event(event):
                         _carry_out(command.__class__)(self, command)
@@ -199,20 +228,24 @@ class Driver:
                     self.end(self._wire)
         finally:
             self._running = False
+        if self._unsent:
+            self._unsent = False
+            self._wire.flush()
         if http2.holding() or any(not wire.reads for wire in self.transports.values()):
             self.regulate()
 
     def _send(self, command: commands.SendData) -> None:
         wire = self.transports.get(command.connection)
-        if wire is not None and wire.transport is not None:
-            wire.send(command.data)
+        if wire is not None and wire.transport is not None and wire.send(command.data):
+            self._unsent = True
 
     def _close(self, command: commands.CloseConnection) -> None:
         wire = self.transports.get(command.connection)
         if wire is None:
             return
         connection = command.connection
-        if getattr(command, "half_close", False):
+        # As mitmproxy does it inside of a CONNECT: there both directions end at once.
+        if getattr(command, "half_close", False) and not self._inside:
             if not connection.state & _CAN_WRITE or wire.transport is None:
                 return
             try:
@@ -226,9 +259,15 @@ class Driver:
         connection.state = _CLOSED
         wire.cancel("closed by command")
 
+    def _tunnelled(self, command: Tunnelled) -> None:
+        self.layer, self._settling, self._inside = command.inside, True, True
+
     def _start_hook(self, command: commands.StartHook) -> None:
         done = (lambda: self.handle(events.HookCompleted(command))) if command.blocking else _nothing
-        self._hook(command, done)
+        if (begun := self._begun.pop(command, None)) is not None:
+            self._follow(command, *begun, done)
+        else:
+            self._hook(command, done)
 
     def _wake_up(self, command: commands.RequestWakeup) -> None:
         def wake() -> None:
@@ -243,15 +282,32 @@ class Driver:
 
     # hooks
 
+    def _answer(self, hook: commands.StartHook) -> bool:
+        """Call a hook's functions in the layer that asks; if one has to be awaited, `_start_hook` will go on."""
+        (data,) = hook.args()
+        functions = iter(self._hooks.functions(hook.name))
+        pending = call(hook.name, functions, data)
+        if self._is_done(data, pending):
+            return True
+        self._begun[hook] = (functions, data, pending)
+        return False
+
+    def _is_done(self, data: Any, pending: Any) -> bool:
+        return pending is None and not (
+            isinstance(data, flow.Flow) and (data.intercepted or self._hooks.functions(UpdateHook.name))
+        )
+
     def _hook(self, hook: commands.StartHook, done: Callable[[], None]) -> None:
         """Call a hook's functions; *done* follows at once, or when the last has been awaited."""
         (data,) = hook.args()
         functions = iter(self._hooks.functions(hook.name))
         pending = call(hook.name, functions, data)
-        is_flow = isinstance(data, flow.Flow)
-        if pending is None and not (is_flow and (data.intercepted or self._hooks.functions(UpdateHook.name))):
+        if self._is_done(data, pending):
             done()
-            return
+        else:
+            self._follow(hook, functions, data, pending, done)
+
+    def _follow(self, hook: Any, functions: Any, data: Any, pending: Any, done: Callable[[], None]) -> None:
         self._waiting += 1
         self._task(self._await(hook, functions, data, pending, done))
 
@@ -363,6 +419,7 @@ _KINDS: tuple[tuple[type[commands.Command], Callable[[Any, Any], None]], ...] = 
     (commands.StartHook, Driver._start_hook),
     (commands.RequestWakeup, Driver._wake_up),
     (commands.Log, Driver._log_command),
+    (Tunnelled, Driver._tunnelled),
 )
 
 

@@ -18,6 +18,7 @@ from addons import internals
 from addons.dial import guard_dials
 from addons.egress import FORCED, addons_of
 from sidecar.errors import CannotRun
+from sidecar.runtime import plumbing, tls_io
 from sidecar.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     internals.install()
+    plumbing.install()
+    tls_io.install()
     guard_dials(loop)
     master = Master(options.Options(), event_loop=loop)
     proxyserver = Proxyserver()

@@ -17,6 +17,7 @@ from sidecar.errors import CannotRun
 from sidecar.hosts import IPAddress
 from sidecar.runtime.driver import ClientWire, Driver, Shared
 from sidecar.runtime.hooks import HookTable
+from sidecar.runtime.plumbing import Snapshot
 
 BACKLOG = 1024
 
@@ -101,7 +102,7 @@ class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
 async def serving(instance: Any, begin: Callable[[Driver, Any], bool]) -> list[Any]:
     """Take connections on the descriptors of an instance's mode; *begin* gives each its first layer, or refuses it."""
     master, loop = ctx.master, asyncio.get_running_loop()
-    shared = Shared(ctx.options, HookTable(master.addons), instance.manager.connections)
+    shared = Shared(Snapshot(ctx.options), HookTable(master.addons), instance.manager.connections)
     return [
         await loop.create_server(
             lambda: ClientWire(shared, instance.mode, begin), sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG

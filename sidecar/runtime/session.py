@@ -60,7 +60,7 @@ class Session:
         self.policy = PolicyStore(settings.policy)
         self.upstreams = settings.upstreams  # swapped whole, together with the policy that names their files
         self.log = EventLog(session=settings.session, sink=settings.sink, level=settings.level)
-        self.ledger = Ledger(self.log.emit, opened=self.log.connection_opened)
+        self.ledger = Ledger(self.log.emit, opened=self.log.connection_opened, verbose=self.log.writes("debug"))
         self.now = settings.now
         self._minter = LeafMinter(settings.ca, self.now)
         self.ca_problems: tuple[str, ...] = ()  # of what is mounted in the place of the CA that signs

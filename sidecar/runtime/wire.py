@@ -98,9 +98,14 @@ class Wire(asyncio.Protocol):
         if self.transport.is_closing() and self._driver is not None:
             self._driver.end(self)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
+        """Write *data*, or keep it for `flush`, which is due if this says so."""
         if not self.transport.is_closing():
             self.transport.write(data)
+        return False
+
+    def flush(self) -> None:
+        """Write what was kept."""
 
     def read(self, wanted: bool) -> None:
         """Go on or stop reading."""
@@ -113,6 +118,7 @@ class Wire(asyncio.Protocol):
             self.transport.pause_reading()
 
     def end_writing(self) -> None:
+        self.flush()
         if not self.transport.is_closing():
             self.transport.write_eof()
 
@@ -121,6 +127,7 @@ class Wire(asyncio.Protocol):
         self._driver = None
         if (transport := self.transport) is None:
             return
+        self.flush()
         transport.close()
         if transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)

@@ -749,6 +749,16 @@ def test_pipelined_requests_are_answered_in_their_order(scene: Scene) -> None:
     assert answers[3].body.startswith(b"hello")
 
 
+def test_many_pipelined_requests_that_are_denied_are_answered_one_after_the_other(scene: Scene) -> None:
+    """Each is answered without waiting for anybody: the next must not begin within it."""
+    authority = f"denied.test:{scene.port}"
+    with secure(scene.sidecar, authority) as sock:
+        sock.sendall(get(authority, "/many") * 500)
+        answers = [answer(sock).status for _ in range(500)]
+
+    assert answers == [403] * 500
+
+
 @pytest.mark.parametrize(
     ("method", "response", "body"),
     [

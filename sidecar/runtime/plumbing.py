@@ -1,0 +1,277 @@
+"""
+mitmproxy's plumbing with the same meaning at less cost; its layers, which have the meaning, stay as they are.
+
+In a request's cost the largest part is what carries events and commands through a stack of layers that mostly pass them
+on: each hook goes all the way up and its completion all the way down again, though the addons answer at once. Only our
+engine installs this; under stock mitmproxy all is stock.
+"""
+
+from typing import Any, Final, Protocol
+
+from mitmproxy.http import Headers
+from mitmproxy.options import Options
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator, Layer, NextLayer, Paused
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    GetHttpConnection,
+    HttpLayer,
+    HttpStream,
+    RegisterHttpConnection,
+    SendHttp,
+    _http1,
+)
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
+from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.modes import HttpProxy, TransparentProxy
+from mitmproxy.proxy.tunnel import TunnelLayer, TunnelState
+
+STOCK: Final = {
+    "Layer.handle_event": Layer.handle_event,
+    "Layer.__process": Layer._Layer__process,  # type: ignore[attr-defined]
+    "Layer.__continue": Layer._Layer__continue,  # type: ignore[attr-defined]
+    "NextLayer._ask": NextLayer._ask,
+    "TunnelLayer.event_to_child": TunnelLayer.event_to_child,
+    "HttpLayer.event_to_child": HttpLayer.event_to_child,
+    "HttpLayer.make_stream": HttpLayer.make_stream,
+    "HttpStream.passthrough": HttpStream.passthrough,
+    "HttpProxy._handle_event": HttpProxy._handle_event,
+    "DestinationKnown.finish_start": TransparentProxy.finish_start,
+    "Http1Connection.make_pipe": _http1.Http1Connection.make_pipe,
+    "Context.fork": Context.fork,
+    "Headers.get_all": Headers.get_all,
+    "Headers.__getitem__": Headers.__getitem__,
+}
+"""What is replaced, or taken for what it does, as mitmproxy has it."""
+
+_INLINE = "inline_hook"  # attribute of a client whose driver calls hooks where they come up
+
+
+def install() -> None:
+    """Replace the parts; a second call changes nothing."""
+    Layer.handle_event = _handle_event  # type: ignore[method-assign]
+    Layer._Layer__process = _process  # type: ignore[attr-defined]
+    TunnelLayer.event_to_child = _tunnel_event_to_child  # type: ignore[method-assign]
+    HttpLayer.event_to_child = _http_event_to_child  # type: ignore[method-assign]
+    Http1Server.make_pipe = _make_pipe  # type: ignore[assignment,method-assign]
+    Context.fork = _fork  # type: ignore[method-assign]
+    Headers.get_all = _get_all  # type: ignore[method-assign]
+    Headers.__getitem__ = _getitem  # type: ignore[method-assign,assignment]
+    Headers.__contains__ = _contains  # type: ignore[assignment,method-assign]
+    Headers.get = _get  # type: ignore[method-assign,assignment]
+
+
+# Hooks
+
+
+class Inline(Protocol):
+    """Calls a hook's functions. True: all have answered; False: the command is to be carried out as usual."""
+
+    def __call__(self, hook: commands.StartHook, /) -> bool: ...
+
+
+def call_inline(client: Any, inline: Inline) -> None:
+    """Have the hooks of *client*'s layers called where they come up."""
+    setattr(client, _INLINE, inline)
+
+
+def _handle_event(self: Layer, event: events.Event) -> CommandGenerator[None]:
+    """As stock, but a hook whose functions have all answered at once doesn't pause the layer."""
+    if (paused := self._paused) is not None:
+        if isinstance(event, events.CommandCompleted) and event.command is paused.command:
+            yield from self._Layer__continue(event)  # type: ignore[attr-defined]
+        else:
+            self._paused_event_queue.append(event)
+        return
+    generator = self._handle_event(event)
+    for command in generator:
+        if command.blocking is True:
+            yield from _block(self, generator, command)
+            return
+        yield command
+
+
+def _process(self: Layer, generator: CommandGenerator[Any], send: Any = None) -> CommandGenerator[None]:
+    """The same for a layer that goes on after a pause."""
+    try:
+        command = generator.send(send)
+        while command.blocking is not True:
+            yield command
+            command = next(generator)
+    except StopIteration:
+        return
+    yield from _block(self, generator, command)
+
+
+def _block(self: Layer, generator: CommandGenerator[Any], command: commands.Command) -> CommandGenerator[None]:
+    """Answer hooks for as long as they can be answered here; pause at what can't."""
+    try:
+        while True:
+            if command.blocking is True:
+                if not _answered(self, command):
+                    command.blocking = self
+                    self._paused = Paused(command, generator)
+                    yield command
+                    return
+                command = generator.send(None)
+            else:
+                yield command
+                command = next(generator)
+    except StopIteration:
+        return
+
+
+def _answered(self: Layer, command: commands.Command) -> bool:
+    # The hook at a response's end takes the long way. What follows it may be the next request of the connection: of
+    # many that are there at once, each would begin within the one before.
+    if not isinstance(command, commands.StartHook) or command.__class__ is HttpResponseHook:
+        return False
+    inline: Inline | None = getattr(self.context.client, _INLINE, None)
+    return inline is not None and inline(command)
+
+
+# Layers that pass on
+
+
+class Tunnelled(commands.Command):
+    """A CONNECT has been answered: *layer* is what is inside, and needs nothing of what stands around it."""
+
+    def __init__(self, inside: Layer) -> None:
+        self.inside = inside
+
+
+def _make_pipe(self: Http1Server) -> CommandGenerator[None]:
+    yield from STOCK["Http1Connection.make_pipe"](self)
+    around = self.context.layers[self.context.layers.index(self) - 1]
+    stream = around.streams.get(self.stream_id) if isinstance(around, HttpLayer) else None
+    if stream is not None and stream.child_layer is not None and stream.flow.request.method == "CONNECT":
+        yield Tunnelled(stream.child_layer)
+
+
+def settled(layer: Layer) -> Layer:
+    """What *layer* passes all events on to from now on, if that is known: itself, if it does more than that."""
+    while layer._paused is None:
+        if isinstance(layer, NextLayer) and layer._handle is not None and layer.layer is not None:
+            layer = layer.layer
+        elif type(layer) in (HttpProxy, TransparentProxy) and isinstance(
+            following := getattr(layer._handle_event, "__self__", None), NextLayer
+        ):
+            layer = following
+        else:
+            break
+    return layer
+
+
+def is_transient(layer: Layer) -> bool:
+    """Whether `settled` may have another answer later."""
+    return isinstance(layer, (NextLayer, HttpProxy, TransparentProxy))
+
+
+def _tunnel_event_to_child(self: TunnelLayer, event: events.Event) -> CommandGenerator[None]:
+    """As stock, but what isn't about this tunnel's connection isn't looked at twice."""
+    if self.tunnel_state is TunnelState.ESTABLISHING and not self.command_to_reply_to:
+        self._event_queue.append(event)
+        return
+    for command in self.child_layer.handle_event(event):
+        if isinstance(command, commands.ConnectionCommand) and command.connection == self.conn:
+            yield from self._handle_command(command)
+        else:
+            yield command
+
+
+def _http_event_to_child(self: HttpLayer, child: Any, event: events.Event) -> CommandGenerator[None]:
+    """As stock for the commands that nearly all are; the others are stock's."""
+    for command in child.handle_event(event):
+        kind = command.__class__
+        if kind is ReceiveHttp:
+            what = command.event
+            if what.__class__ is RequestHeaders:
+                yield from self.make_stream(what.stream_id)
+            if (stream := self.streams.get(what.stream_id)) is not None:
+                yield from self.event_to_child(stream, what)
+        elif kind is SendHttp:
+            yield from self.event_to_child(self.connections[command.connection], command.event)
+        elif kind is commands.SendData:
+            yield command
+        else:
+            # Their answers are routed back to who has asked.
+            if command.blocking or isinstance(command, commands.RequestWakeup):
+                self.command_sources[command] = child
+            if isinstance(command, DropStream):
+                self.streams.pop(command.stream_id, None)
+            elif isinstance(command, GetHttpConnection):
+                yield from self.get_connection(command)
+            elif isinstance(command, RegisterHttpConnection):
+                yield from self.register_connection(command)
+            else:
+                if isinstance(command, commands.OpenConnection):
+                    self.connections[command.connection] = child
+                yield command
+
+
+# Values that are looked at
+
+
+def _fork(self: Context) -> Context:
+    """As stock, without a server connection that is thrown away."""
+    fork = Context.__new__(Context)
+    fork.client, fork.options, fork.server, fork.layers = self.client, self.options, self.server, self.layers.copy()
+    return fork
+
+
+class Snapshot:
+    """mitmproxy's options as plain attributes, renewed when one changes: theirs are copied deeply at each look."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        options.changed.connect(self._renew)
+        self._renew()
+
+    def _renew(self, *_: object, **__: object) -> None:
+        self.__dict__.update({name: getattr(self._options, name) for name in self._options.keys()})  # noqa: SIM118
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._options, name)  # declared since
+
+
+def _values(headers: Headers, name: str | bytes) -> list[bytes] | None:
+    """The values of a field. Their names are put into lower case once, not for each of some thirty looks a request."""
+    fields = headers.fields
+    state = headers.__dict__
+    if state.get("_indexed") is not fields:
+        index: dict[bytes, list[bytes]] = {}
+        for field, value in fields:
+            index.setdefault(field.lower(), []).append(value)
+        state["_index"] = index
+        state["_indexed"] = fields if type(fields) is tuple else None
+    if isinstance(name, str):
+        name = name.encode("utf-8", "surrogateescape")
+    found: list[bytes] | None = state["_index"].get(name.lower())
+    return found
+
+
+def _text(values: list[bytes]) -> str:
+    if len(values) == 1:
+        return values[0].decode("utf-8", "surrogateescape")
+    return ", ".join([value.decode("utf-8", "surrogateescape") for value in values])
+
+
+def _get_all(self: Headers, name: str | bytes) -> list[str]:
+    return [value.decode("utf-8", "surrogateescape") for value in _values(self, name) or ()]
+
+
+def _getitem(self: Headers, name: str | bytes) -> str:
+    if (values := _values(self, name)) is None:
+        raise KeyError(name)
+    return _text(values)
+
+
+def _contains(self: Headers, name: object) -> bool:
+    return isinstance(name, (str, bytes)) and _values(self, name) is not None
+
+
+def _get(self: Headers, name: str | bytes, default: Any = None) -> Any:
+    return default if (values := _values(self, name)) is None else _text(values)
