@@ -16,10 +16,9 @@ from sidecar.policy import Decision, Policy, Verdict, judge_name, judge_request
 from sidecar.problem import Failure, Problem
 from sidecar.reasons import Reason
 
-# RFC 9110, section 5.5: a field value has no control characters but HTAB. Others pass mitmproxy's own validation.
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-# Of a request's target; mitmproxy splits a request line at any white space, and HTTP/2 knows no lines at all.
-_NO_TARGET = re.compile(rb"[\x00-\x20\x7f]")
+# In origin-form, without a fragment (RFC 9112, section 3.2). HTTP/2 knows no lines, and its `:path` may hold anything.
+_TARGET = re.compile(rb"/[^\x00-\x20#\x7f]*")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")  # a token (RFC 9110, section 9.1), as `sidecar.sniff` has it
 
 
@@ -54,12 +53,15 @@ class Gate:
         try:
             # Never pretty_host: it prefers the Host header, which is a claim, not a destination.
             authority = parse_authority(flow.request.authority)
+            if flow.request.data.method != b"CONNECT":  # mitmproxy takes it in any case; others wait for no tunnel
+                raise Malformed("the method is not CONNECT")
             if authority.port is None:
                 raise HostError(f"CONNECT {flow.request.authority} names no port; write host:port")
             record.connect_hosts = _host_headers(flow.request)
         except (HostError, Malformed) as e:
             self.ledger.deny_connection(record, Reason.MALFORMED_REQUEST, str(e))
             flow.response = problem_response(flow, Problem(400, Reason.MALFORMED_REQUEST, str(e)))
+            flow.response.headers["connection"] = "close"
             return
         record.authority = authority
         flow.request.data.host, flow.request.data.port = authority.host.name, authority.port
@@ -82,6 +84,8 @@ class Gate:
             claims = _claims(record, flow.request, self._policy())
         except (HostError, Malformed) as e:
             self._refuse(flow, record, request, Problem(400, Reason.MALFORMED_REQUEST, str(e)))
+            if flow.response is not None and not flow.request.is_http2:
+                flow.response.headers["connection"] = "close"  # where it ends is not to be relied on
             return
         proof = prove(claims, 443 if flow.request.scheme == "https" else 80)
         if isinstance(proof, Mismatch):
@@ -165,8 +169,10 @@ def _check_line(flow: http.HTTPFlow) -> None:
     request = flow.request
     if not _METHOD.fullmatch(request.data.method):
         raise Malformed("the method is not a token of at most 32 characters")
-    if _NO_TARGET.search(request.data.path):
-        raise Malformed("the request target has a space or a control character")
+    if request.method in ("CONNECT", "PRI"):  # spelled in any way: mitmproxy would open a tunnel for "connect"
+        raise Malformed(f"{request.method} asks for no resource")
+    if not _TARGET.fullmatch(request.data.path) and (request.method, request.data.path) != ("OPTIONS", b"*"):
+        raise Malformed("the request target is no path, or has a space, a control character or a fragment in it")
     versions = ("HTTP/2.0",) if flow.client_conn.alpn == b"h2" else ("HTTP/1.1", "HTTP/1.0")
     if request.http_version not in versions:
         raise Malformed(f"{request.http_version} is not the version that is spoken here; send {versions[0]}")
@@ -174,9 +180,6 @@ def _check_line(flow: http.HTTPFlow) -> None:
 
 def _claims(record: ConnectionRecord, request: http.Request, policy: Policy) -> Claims:
     """Every name that the client has given for this request."""
-    for name, value in request.headers.fields:
-        if _CONTROL.search(value):
-            raise Malformed(f"the value of header {name.decode('ascii', 'replace')!r} has a control character")
     hosts = _host_headers(request)
     if request.authority:  # :authority, or absolute-form inside of a tunnel
         hosts = (parse_authority(request.authority), *hosts)
@@ -212,13 +215,34 @@ def _canonicalise(request: http.Request, host: str, port: int) -> None:
             request.authority = authority
         else:
             request.headers.insert(0, "Host", authority)
-    elif not (said := request.headers.get("host", "")).isascii():
-        request.headers["host"] = str(parse_authority(said.strip()))  # as it was judged: U-labels are read in two ways
+    elif "host" in request.headers:
+        said = request.headers["host"]
+        judged = str(parse_authority(said.strip()))  # spellings of one host are read in two ways, U-labels for one
+        if said.lower() != judged:
+            request.headers["host"] = judged
     if not is_http2:
         request.authority = ""
+    elif request.authority:
+        request.headers.pop("host", None)  # RFC 9113, section 8.3.1: the one that counts says the same
+    request.data.method = request.method.encode()  # as it was judged; methods are case-sensitive
+    request.data.path = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], request.data.path)  # RFC 3986, section 2.1
     for name in ("proxy-connection", "proxy-authorization"):
         request.headers.pop(name, None)
-    if request.headers.get("upgrade", "websocket").strip().lower() != "websocket":
-        # RFC 9110, section 7.8: no other protocol is spoken behind an answer of 101, h2c least of all.
+    if "upgrade" in request.headers and not _is_websocket(request):
         for name in ("upgrade", "http2-settings"):
             request.headers.pop(name, None)
+
+
+def _is_websocket(request: http.Request) -> bool:
+    """
+    Whether it may become a WebSocket; RFC 9110, section 7.8: no other protocol is spoken behind an answer of 101, h2c
+    least of all. One with a body is none (RFC 6455, section 4.1), and readers disagree about where it ends.
+    """
+    headers = request.headers
+    return (
+        headers["upgrade"].strip().lower() == "websocket"
+        and headers.get("sec-websocket-version") == "13"
+        and request.method == "GET"
+        and "transfer-encoding" not in headers
+        and headers.get("content-length", "0") == "0"
+    )

@@ -1,6 +1,7 @@
 """
-mitmproxy's HTTP/1, which keeps whatever a peer sends ahead of what is read, takes an upstream's interim response (103)
-for the final one, and crashes on trailers: taught better. `addons.internals` puts it in place.
+mitmproxy's HTTP/1, which keeps whatever a peer sends ahead of what is read, waits for more behind an empty line, takes
+an upstream's interim response (103) for the final one, crashes on trailers, and sends what came by HTTP/2 without
+saying where it ends: taught better. `addons.internals` puts it in place.
 """
 
 import re
@@ -14,7 +15,7 @@ from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent
+from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent, RequestHeaders, RequestTrailers, ResponseTrailers
 
 from sidecar.problem import MEDIA_TYPE, Problem
 from sidecar.reasons import Reason
@@ -27,12 +28,18 @@ _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9][0-9][ \r\n]")  # RFC 9110, se
 
 _stock_handle_event: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Connection._handle_event
 _stock_read_headers: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Client.read_headers
+_stock_read_request: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Server.read_headers
+_stock_send_request: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Client.send
+_stock_send_answer: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Server.send
 
 
 def install() -> None:
-    """Replace three parts of mitmproxy's; a second call changes nothing."""
+    """Replace these parts of mitmproxy's; a second call changes nothing."""
     _http1.Http1Connection._handle_event = _handle_event  # type: ignore[method-assign]
     _http1.Http1Client.read_headers = _read_headers  # type: ignore[method-assign]
+    _http1.Http1Server.read_headers = _read_request  # type: ignore[method-assign]
+    _http1.Http1Client.send = _send_request  # type: ignore[method-assign]
+    _http1.Http1Server.send = _send_answer  # type: ignore[method-assign]
     _http1.ChunkedReader = Chunked  # type: ignore[attr-defined]
     _http1.make_error_response = _error_response  # type: ignore[assignment]
 
@@ -89,6 +96,31 @@ def _read_headers(self: Any, event: events.Event) -> layer.CommandGenerator[None
         if self.buf.maybe_extract_lines() is None:
             return
     yield from _stock_read_headers(self, event)
+
+
+def _read_request(self: Any, event: events.Event) -> layer.CommandGenerator[None]:
+    """As stock, but empty lines in front of a request line are ignored (RFC 9112, section 2.2)."""
+    if isinstance(event, events.DataReceived):
+        while self.buf._data.startswith((b"\r\n", b"\n")):
+            self.buf.maybe_extract_lines()
+    yield from _stock_read_request(self, event)
+
+
+def _send_request(self: Any, event: Any) -> layer.CommandGenerator[None]:
+    """As stock; what came by HTTP/2 without a length is sent in chunks, and without its trailers."""
+    if isinstance(event, RequestTrailers):
+        return
+    if isinstance(event, RequestHeaders) and event.request.is_http2 and not event.end_stream:
+        headers = event.request.headers
+        if "content-length" not in headers:
+            headers["transfer-encoding"] = "chunked"
+    yield from _stock_send_request(self, event)
+
+
+def _send_answer(self: Any, event: Any) -> layer.CommandGenerator[None]:
+    """As stock, without trailers."""
+    if not isinstance(event, ResponseTrailers):
+        yield from _stock_send_answer(self, event)
 
 
 class Chunked(ChunkedReader):

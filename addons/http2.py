@@ -1,12 +1,15 @@
 """
 mitmproxy's HTTP/2, which takes whatever one side sends and keeps what the other side's window has no room for: taught
-to stop reading. `addons.internals` puts it in place.
+to stop reading. And the h2 library, which ends a connection for a Host that isn't `:authority`, before anybody has seen
+the request: that is left to the gate. `addons.internals` puts it in place.
 """
 
 import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import h2.exceptions
+import h2.utilities
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http._http2 import Http2Connection
@@ -18,11 +21,13 @@ _LOOK_AGAIN_SECONDS = 0.01
 
 _stock_handle_event: Any = Http2Connection._handle_event
 _stock_drain_writers: Any = ConnectionHandler.drain_writers
+_stock_check_host: Any = h2.utilities._check_host_authority_header
 _held: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # bytes, by the connection that they are to be sent on
 
 
 def install() -> None:
-    """Replace the two methods; a second call changes nothing."""
+    """Replace two methods and the one check; a second call changes nothing."""
+    h2.utilities._check_host_authority_header = _check_host  # type: ignore[assignment]
     Http2Connection._handle_event = _handle_event  # type: ignore[method-assign]
     ConnectionHandler.drain_writers = _drain_writers  # type: ignore[method-assign]
 
@@ -39,6 +44,22 @@ def _handle_event(self: Http2Connection, event: events.Event) -> layer.CommandGe
     if held > MOST_BYTES:
         buffers.clear()
         yield commands.CloseConnection(self.context.client)
+
+
+def _check_host(headers: Any, flags: Any) -> Any:
+    """As stock, but for one thing: Host may differ from ``:authority``, which `addons.gate` answers with 421."""
+    if flags.is_response_header or flags.is_trailer or flags.is_push_promise:
+        return _stock_check_host(headers, flags)
+    return _named(headers)
+
+
+def _named(headers: Any) -> Any:
+    named = False
+    for header in headers:
+        named = named or header[0] in (b":authority", b"host")
+        yield header
+    if not named:
+        raise h2.exceptions.ProtocolError("Request header block does not have an :authority or Host header.")
 
 
 async def _drain_writers(self: ConnectionHandler) -> None:

@@ -28,7 +28,7 @@ from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeader
 from mitmproxy.proxy.layers.tls import ServerTLSLayer, TLSLayer
 from OpenSSL import SSL
 
-from addons import connections, http1, http2, idle, websocket
+from addons import connections, framing, http1, http2, idle, websocket
 from sidecar.upstreams.handshake import ended_by_alert
 
 DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
@@ -54,6 +54,7 @@ def install() -> None:
     ServerTLSLayer.send_data = _send_data  # type: ignore[assignment,method-assign]
     # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
     MessageData.__post_init__ = _no_check  # type: ignore[method-assign]
+    framing.install()
     http1.install()
     http2.install()
     connections.install()
@@ -198,7 +199,9 @@ def _make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
 
 
 def _check_invalid(self: HttpStream, request: bool) -> layer.CommandGenerator[bool]:
-    """As stock, but an HTTP/2 stream that was refused isn't kept until its connection ends."""
+    """As stock, but an HTTP/2 stream that was refused isn't kept until its connection ends; answers are settled."""
+    if not request:
+        framing.settle_exchange(self.flow)
     invalid = yield from _stock_check_invalid(self, request)
     if invalid:
         yield DropStream(self.stream_id)

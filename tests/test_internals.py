@@ -4,8 +4,11 @@ import hashlib
 import inspect
 
 import pytest
+from h2 import utilities
 from h11._readers import ChunkedReader
 from mitmproxy import version
+from mitmproxy.net.http import validate
+from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import server
 from mitmproxy.proxy.layers import http, tcp, tls, websocket
 
@@ -27,6 +30,13 @@ KNOWN = {
     "ConnectionHandler.drain_writers": (http2._stock_drain_writers, "6b57434604561e3e"),
     "Http1Connection._handle_event": (http1._stock_handle_event, "2ac8db3e43ae743f"),
     "Http1Client.read_headers": (http1._stock_read_headers, "415454c5fa8b5981"),
+    "Http1Server.read_headers": (http1._stock_read_request, "3fe0945216bcf7bc"),
+    "Http1Client.send": (http1._stock_send_request, "35d961e20d481204"),
+    "Http1Server.send": (http1._stock_send_answer, "cc218a1337c0f5cf"),
+    "validate_headers": (validate.validate_headers, "e7647a94704363e7"),
+    "read.expected_http_body_size": (read.expected_http_body_size, "bf258f07286cf770"),
+    "h2 _check_host_authority_header": (http2._stock_check_host, "461dcbf2b50ea821"),
+    "h2 _validate_host_authority_header": (utilities._validate_host_authority_header, "ef2c4fc67fdd31c3"),
     "HttpStream.start_request_stream": (internals._stock_start_request_stream, "46f03368a2a54362"),
     "ConnectionHandler.server_event": (server.ConnectionHandler.server_event, "a2b42657ebe8bf6d"),
     "HttpStream.handle_protocol_error": (internals._stock_handle_protocol_error, "59fc3b2eeeabf63a"),

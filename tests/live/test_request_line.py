@@ -109,14 +109,14 @@ def test_a_strange_request_line_is_refused(line: bytes, host: str, status: int, 
         assert seen == b""
 
 
-def test_a_path_with_any_bytes_is_forwarded_as_it_is_where_it_is_allowed(tmp_path: Path) -> None:
+def test_a_path_with_any_bytes_is_forwarded_in_one_spelling_where_it_is_allowed(tmp_path: Path) -> None:
     with sidecar_before(tmp_path) as (sidecar, port, seen):
         with tunnel(sidecar, f"up.test:{port}") as client:
             answer = ask(client, f"GET /ok/ä HTTP/1.1\r\nHost: up.test:{port}\r\n\r\n".encode("latin-1"))
 
         assert answer.status == 200
         assert sidecar.event("request_closed")["path"] == "/ok/%E4"
-        assert seen.startswith(b"GET /ok/\xe4 HTTP/1.1\r\n")
+        assert seen.startswith(b"GET /ok/%E4 HTTP/1.1\r\n")
 
 
 def test_where_even_the_refusal_fails_nothing_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +166,13 @@ def test_an_upgrade_to_anything_but_websocket_is_not_asked_for(body: str, tmp_pa
         assert b"http2-settings:" not in bytes(seen).lower()
 
 
-def test_an_upstreams_status_may_be_any_number(tmp_path: Path) -> None:
+def test_an_upstreams_status_has_three_digits(tmp_path: Path) -> None:
     odd = b"HTTP/1.1 99999999999999999999999 X\r\nContent-Length: 2\r\n\r\nok"
     with sidecar_before(tmp_path, answer=odd) as (sidecar, port, _), tunnel(sidecar, f"up.test:{port}") as client:
-        client.sendall(f"GET /ok/1 HTTP/1.1\r\nHost: up.test:{port}\r\n\r\n".encode())
+        answer = ask(client, f"GET /ok/1 HTTP/1.1\r\nHost: up.test:{port}\r\n\r\n".encode())
 
-        assert sidecar.event("request_closed")["status"] == 1 << 53
+        assert answer.reason == "upstream_protocol"
+        closed_once(sidecar, "upstream_protocol")
 
 
 def test_a_path_of_any_length_makes_a_short_event(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""An upstream that keeps exactly the bytes that it gets, by connection, and answers each request that is whole."""
+
+import asyncio
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import h11
+
+from tests.live.sidecars import SECONDS, until
+
+MARK: Final = re.compile(rb"m[0-9]+z")
+
+type Answer = Callable[[bytes, bytes], bytes]  # (method, target) -> what is sent
+
+
+def ok(method: bytes, target: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if method == b"HEAD" else b"ok")
+
+
+class Recorded:
+    """What has come, in the order of the connections; each request carries its test's mark in its target."""
+
+    def __init__(self) -> None:
+        self._connections: list[bytearray] = []
+        self.open = 0
+
+    def begin(self) -> bytearray:
+        self._connections.append(data := bytearray())
+        return data
+
+    def by_mark(self) -> dict[str, list[bytes]]:
+        """The bytes of each connection, by the mark in it; no connection has two."""
+        until(lambda: self.open == 0 or None, "end of all upstream connections")
+        found: dict[str, list[bytes]] = {}
+        for data in self._connections:
+            marks = {mark.decode() for mark in MARK.findall(data)}
+            assert len(marks) == 1 or not data, f"{marks} on one connection: {bytes(data)!r}"
+            for mark in marks:
+                found.setdefault(mark, []).append(bytes(data))
+        return found
+
+    def has(self, mark: str) -> bool:
+        return any(mark.encode() in data for data in list(self._connections))
+
+
+class _Upstream(asyncio.Protocol):
+    def __init__(self, recorded: Recorded, answer: Answer) -> None:
+        self._recorded, self._answer = recorded, answer
+        self._reader = h11.Connection(h11.SERVER)
+        self._head: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._recorded.open += 1
+        self._data = self._recorded.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._recorded.open -= 1
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        try:
+            self._reader.receive_data(data)
+            self._read()
+        except h11.RemoteProtocolError:
+            self._transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self._transport.close()
+
+    def _read(self) -> None:
+        while (event := self._reader.next_event()) is not h11.NEED_DATA:
+            match event:
+                case h11.Request():
+                    self._head = event
+                case h11.EndOfMessage():
+                    self._transport.write(self._answer(self._head.method, self._head.target))
+                    self._reader.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+                    self._reader.send(h11.EndOfMessage())
+                    if self._reader.our_state is h11.MUST_CLOSE:
+                        self._transport.close()
+                        return
+                    self._reader.start_next_cycle()
+                case h11.PAUSED:
+                    return
+
+
+@contextmanager
+def recording(context: ssl.SSLContext | None, answer: Answer = ok) -> Iterator[tuple[int, Recorded]]:
+    """Serve on a free port from a thread; gives the port and what comes."""
+    recorded, started, port = Recorded(), threading.Event(), 0
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def main() -> None:
+        nonlocal port
+        server = await loop.create_server(lambda: _Upstream(recorded, answer), "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        started.set()
+        await stop.wait()
+        server.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
+    thread.start()
+    assert started.wait(SECONDS)
+    try:
+        yield port, recorded
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(SECONDS)
