@@ -9,13 +9,13 @@ from typing import Any
 
 from mitmproxy import connection
 
+from addons import bounds
 from addons.tunnel import dial_proxy
 from sidecar.hosts import Authority, IPAddress, parse_host
 from sidecar.problem import Failure
 from sidecar.upstream_proxy import NotThrough, UpstreamProxy
 
 RETRY_SECONDS = 0.5  # a failed dial sticks to mitmproxy's connection object; after this the next request dials again
-ADDRESS_SECONDS = 10.0  # for one address to answer, before the next is tried
 
 
 class Refused(OSError):
@@ -59,7 +59,7 @@ def guard_dials(loop: asyncio.AbstractEventLoop) -> None:
         error: OSError | None = None
         for address in checked.addresses:
             try:
-                async with asyncio.timeout(ADDRESS_SECONDS):
+                async with asyncio.timeout(seconds := bounds.limits.address_seconds):
                     if checked.through is None:
                         return await dial(factory, str(address), port, **options)
                     connect = await dial_proxy(
@@ -71,7 +71,7 @@ def guard_dials(loop: asyncio.AbstractEventLoop) -> None:
                 checked.through.failed(e.failure)
                 raise
             except TimeoutError:
-                error = OSError(f"{address} port {port} did not answer within {ADDRESS_SECONDS:.0f} s")
+                error = OSError(f"{address} port {port} did not answer within {seconds:g} s")
             except OSError as e:
                 error = e
         if checked.through is not None and error is not None:

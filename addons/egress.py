@@ -2,8 +2,8 @@
 The egress addons as one: ``mitmdump -s addons/egress.py`` and ``mitmweb -s addons/egress.py`` load this file.
 
 Options (``--set egress_policy=policy.yaml``) or the variables ``EGRESS_POLICY``, ``EGRESS_CA_DIR``,
-``EGRESS_UPSTREAM_CA``, ``EGRESS_ADD_UPSTREAM_CA``, ``EGRESS_EVENTS``, ``EGRESS_SESSION`` and ``EGRESS_RESOLVE`` say
-what `sidecar run` says by flags.
+``EGRESS_UPSTREAM_CA``, ``EGRESS_ADD_UPSTREAM_CA``, ``EGRESS_EVENTS``, ``EGRESS_SESSION``, ``EGRESS_RESOLVE`` and
+``EGRESS_LIMIT`` say what `sidecar run` says by flags.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from mitmproxy import connection, ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs, server_hooks
 
-from addons import internals
+from addons import bounds, internals
+from addons.admission import Admission
 from addons.dial import guard_dials
 from addons.gate import Gate
 from addons.protocol import Protocol
@@ -26,8 +27,10 @@ from addons.recorder import Recorder
 from addons.session_ca import SessionCaAddon
 from addons.upstream import Upstream, system_resolver
 from addons.upstream_tls import UpstreamTls
+from sidecar import hardening
 from sidecar.errors import SidecarError
 from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.limits import parse_limits
 from sidecar.pki.coverage import check_coverage
 from sidecar.policy import load_policy
 from sidecar.runtime.rotation import Mounted, Rotator
@@ -64,6 +67,7 @@ def addons_of(session: Session) -> list[object]:
     resolve, proxy = system_resolver(session.settings.pinned), session.settings.upstream_proxy
     return [
         Recorder(session.ledger),
+        Admission(session.ledger, session.settings.limits),
         Protocol(session.policy, session.ledger, session.ca_expired),
         Gate(session.policy, session.ledger, session.ca_expired),
         SessionCaAddon(session.minter, session.ledger, session.now, session.ca_expired),
@@ -107,6 +111,7 @@ class Egress:
             ("egress_events", "EGRESS_EVENTS", "File to append events to; standard output if empty."),
             ("egress_session", "EGRESS_SESSION", "The session's id; the CA's common name if empty."),
             ("egress_resolve", "EGRESS_RESOLVE", "NAME:ADDRESS, separated by spaces: addresses of names."),
+            ("egress_limit", "EGRESS_LIMIT", "NAME=VALUE, separated by spaces: limits that `sidecar limits` lists."),
         ):
             loader.add_option(option, str, os.environ.get(variable, ""), text)
         if getattr(ctx.master.addons.get("tlsconfig"), "certstore", None) is not None:
@@ -133,6 +138,8 @@ class Egress:
             _refuse_to_start(str(e))
         else:
             self.addons = addons_of(self._session)
+            bounds.use(self._session.settings.limits)
+            ctx.options.update(tcp_timeout=self._session.settings.limits.idle_seconds)
 
     def running(self) -> None:
         if self._session is None:
@@ -174,13 +181,18 @@ def _settings() -> Settings:
     policy = load_policy(Path(options.egress_policy))
     check_coverage(policy, ca)
     alone, besides = options.egress_upstream_ca, options.egress_add_upstream_ca
+    limits = hardening.within_descriptors(parse_limits(options.egress_limit.split()), hardening.descriptors())
+    queue = (limits.event_lines, limits.event_bytes)
     return Settings(
         policy=policy,
         upstreams=load_upstreams(policy, RootFiles(Path(alone) if alone else None, Path(besides) if besides else None)),
         ca=ca,
-        sink=FileSink(Path(options.egress_events)) if options.egress_events else StreamSink(sys.stdout.fileno()),
+        sink=FileSink(Path(options.egress_events), *queue)
+        if options.egress_events
+        else StreamSink(sys.stdout.fileno(), *queue),
         session=options.egress_session or ca.common_name,
         pinned=parse_resolve(options.egress_resolve.split()),
+        limits=limits,
     )
 
 

@@ -15,13 +15,12 @@ from typing import Any, Protocol
 from mitmproxy import connection, exceptions, http, tcp, tls
 from mitmproxy.proxy import layer, server_hooks
 
+from addons import bounds
 from addons.layers import Refuse
 from addons.responses import problem_response
 from sidecar.ledger import Ledger
 from sidecar.problem import Failure, Problem
 from sidecar.reasons import Reason
-
-HOOK_SECONDS = 30.0  # no guarding hook waits longer: the idle timeout is off while one runs
 
 _log = logging.getLogger(__name__)
 _FAILURE = Failure(Reason.INTERNAL_ERROR, "the sidecar failed while judging this, and refuses when in doubt")
@@ -147,7 +146,8 @@ def _guarded(hook: Callable[..., Any], name: str, refuse: Callable[[Any, Any], s
 
     async def finish(addon: Guarding, data: Any, pending: Awaitable[None]) -> None:
         try:
-            async with asyncio.timeout(HOOK_SECONDS):
+            # The idle timeout is off while a hook runs.
+            async with asyncio.timeout(bounds.limits.hook_seconds):
                 await pending
         except exceptions.AddonHalt:
             raise

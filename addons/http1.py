@@ -5,6 +5,7 @@ saying where it ends: taught better. `addons.internals` puts it in place.
 """
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,11 @@ from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent, RequestHeaders, RequestTrailers, ResponseTrailers
 
+from addons import bounds
 from sidecar.problem import MEDIA_TYPE, Problem
 from sidecar.reasons import Reason
 
 CHUNK_BYTES = 1 << 62  # that a chunk may still have to come
-UNREAD_BYTES = 256 * 1024  # of a head, a chunk's first line, trailers, or what is sent behind a request
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9][0-9][ \r\n]")  # RFC 9110, section 15.2; 101 is a final one
@@ -42,14 +43,22 @@ def install() -> None:
     _http1.Http1Server.send = _send_answer  # type: ignore[method-assign]
     _http1.ChunkedReader = Chunked  # type: ignore[attr-defined]
     _http1.make_error_response = _error_response  # type: ignore[assignment]
+    _http1.Http1Connection.head = None  # type: ignore[attr-defined]  # the stream whose head has begun, and when
+    _http1.Http1Connection.interim = 0  # type: ignore[attr-defined]  # responses to the request under way
 
 
 def _error_response(status: int, message: str = "") -> bytes:
     """What mitmproxy itself answers with, as a problem document like all our answers; the connection is closed."""
-    reason = Reason.MALFORMED_REQUEST if status < 500 else Reason.UPSTREAM_PROTOCOL
+    reason = reason_of(status)
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", "connection": "close"}
     raw: bytes = assemble_response(http.Response.make(status, Problem(status, reason, plain(message)).body(), headers))
     return raw
+
+
+def reason_of(status: int) -> Reason:
+    """Why mitmproxy, or one of our limits, answers with this."""
+    of_limits = {408: Reason.HEAD_TOO_SLOW, 431: Reason.HEAD_TOO_LARGE}
+    return of_limits.get(status, Reason.MALFORMED_REQUEST if status < 500 else Reason.UPSTREAM_PROTOCOL)
 
 
 def plain(message: str) -> str:
@@ -58,36 +67,78 @@ def plain(message: str) -> str:
 
 
 def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None]:
-    """As stock, but a peer may not be more than `UNREAD_BYTES` ahead of what is read from it."""
+    """As stock, but a head may be only so large and take only so long, and no peer be far ahead of what is read."""
     if isinstance(event, HttpEvent):
         yield from self.send(event)
         return
-    if isinstance(event, events.DataReceived) and self.state != self.passthrough:
-        self.buf += event.data
+    if isinstance(event, events.DataReceived):
+        if self.state != self.passthrough:
+            self.buf += event.data
+    elif isinstance(event, events.Wakeup):
+        yield from _look_at_head(self)
+        return
+    limits = bounds.limits
     # A head that is too large may come to its end in the very piece that makes it so.
     if (
         self.state != self.read_headers
-        or len(self.buf) <= UNREAD_BYTES
-        or _HEAD_END.search(bytes(self.buf), 0, UNREAD_BYTES)
+        or len(self.buf) <= limits.head_bytes
+        or _HEAD_END.search(bytes(self.buf), 0, limits.head_bytes)
     ):
         yield from self.state(event)
-        if len(self.buf) <= UNREAD_BYTES:
+        if not (size := len(self.buf)):
             return
+        begun = self.state == self.read_headers
+        if size <= (limits.head_bytes if begun else limits.unread_bytes):
+            if begun and isinstance(self, _http1.Http1Server) and isinstance(event, events.DataReceived):
+                yield from _expect_head(self)
+            return
+    reading_head, is_server = self.state == self.read_headers, isinstance(self, _http1.Http1Server)
     self.buf.maybe_extract_at_most(len(self.buf))
     if self.state == self.done:
         return
-    reading_head, self.state = self.state == self.read_headers, self.done
-    if isinstance(self, _http1.Http1Server):
-        text, code = "the client has sent more than can be read yet", ErrorCode.GENERIC_CLIENT_ERROR
+    self.state = self.done
+    limit = "head_bytes" if reading_head else "unread_bytes"
+    if is_server:
         if reading_head:
-            yield commands.SendData(self.conn, _http1.make_error_response(431, "the head of the request is too large"))
-            yield commands.CloseConnection(self.conn)
+            text = f"the head of the request is larger than {bounds.limits.head_bytes} bytes"
+            yield from _refuse_head(self, limit, 431, text)
             return
+        text, code = "the client has sent more than can be read yet", ErrorCode.GENERIC_CLIENT_ERROR
     else:
         text, code = "the upstream has sent too large a head or trailer", ErrorCode.GENERIC_SERVER_ERROR
+    bounds.reached(self.context.client.id, limit, text, ends=is_server)
     yield commands.CloseConnection(self.conn)
     if self.stream_id is not None:
         yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, text, code))
+
+
+def _expect_head(self: Any) -> layer.CommandGenerator[None]:
+    """Part of a head is there: the rest has to come in time. At most one wake-up is on its way."""
+    watched = self.head is not None
+    if not watched or self.head[0] != self.stream_id:
+        self.head = (self.stream_id, time.monotonic())
+    if not watched:
+        yield commands.RequestWakeup(bounds.limits.head_seconds)
+
+
+def _look_at_head(self: Any) -> layer.CommandGenerator[None]:
+    (stream_id, began), self.head = self.head, None
+    if self.state != self.read_headers or stream_id != self.stream_id or not self.buf:
+        return
+    left = began + bounds.limits.head_seconds - time.monotonic()
+    if left > 0.001:
+        self.head = (stream_id, began)
+        yield commands.RequestWakeup(left)
+        return
+    self.state = self.done
+    text = f"the head of a request was not whole within {bounds.limits.head_seconds:g} s"
+    yield from _refuse_head(self, "head_seconds", 408, text)
+
+
+def _refuse_head(self: Any, limit: str, status: int, text: str) -> layer.CommandGenerator[None]:
+    bounds.reached(self.context.client.id, limit, text)
+    yield commands.SendData(self.conn, _http1.make_error_response(status, text))
+    yield commands.CloseConnection(self.conn)
 
 
 def _read_headers(self: Any, event: events.Event) -> layer.CommandGenerator[None]:
@@ -95,7 +146,18 @@ def _read_headers(self: Any, event: events.Event) -> layer.CommandGenerator[None
     while isinstance(event, events.DataReceived) and self.request and _INTERIM.match(bytes(self.buf)):
         if self.buf.maybe_extract_lines() is None:
             return
+        self.interim += 1
+        if self.interim > (most := bounds.limits.interim_responses):
+            text = f"the upstream has sent more than {most} interim responses"
+            bounds.reached(self.context.client.id, "interim_responses", text, ends=False)
+            self.buf.maybe_extract_at_most(len(self.buf))
+            self.state = self.done
+            yield commands.CloseConnection(self.conn)
+            yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, text, ErrorCode.GENERIC_SERVER_ERROR))
+            return
     yield from _stock_read_headers(self, event)
+    if self.state != self.read_headers:
+        self.interim = 0
 
 
 def _read_request(self: Any, event: events.Event) -> layer.CommandGenerator[None]:

@@ -10,11 +10,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mitmproxy import ctx
-from mitmproxy.addonmanager import traverse
 from mitmproxy.proxy.server import ConnectionHandler
 
-from sidecar.ledger import ConnectionRecord, Ledger
+from addons.bounds import record_of
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
 
@@ -46,7 +44,7 @@ def keep_alive(sock: Any) -> None:
 
 def timed_out(connection_id: str, seconds: float) -> None:
     """Note why a connection ends: to the hooks it looks as if the client had hung up."""
-    record = _record(connection_id)
+    record = record_of(connection_id)
     if record is not None:
         failure = Failure(Reason.TIMEOUT, f"nothing was sent or received for {seconds:g} s")
         record.revoked = record.revoked or failure
@@ -58,8 +56,3 @@ async def _on_timeout(self: ConnectionHandler) -> None:
     """As stock, but what ends by it says so."""
     timed_out(self.client.id, self.timeout_watchdog.timeout)
     await _stock_on_timeout(self)
-
-
-def _record(connection_id: str) -> ConnectionRecord | None:
-    ledgers = (getattr(addon, "ledger", None) for addon in traverse(ctx.master.addons.chain))
-    return next((ledger.find(connection_id) for ledger in ledgers if isinstance(ledger, Ledger)), None)

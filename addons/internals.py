@@ -13,7 +13,7 @@ from typing import Any
 from mitmproxy import connection, ctx, flow
 from mitmproxy.http import MessageData
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import DropStream, GetHttpConnection, HttpLayer, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._events import (
     ErrorCode,
     RequestData,
@@ -28,13 +28,14 @@ from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeader
 from mitmproxy.proxy.layers.tls import ServerTLSLayer, TLSLayer
 from OpenSSL import SSL
 
-from addons import connections, framing, http1, http2, idle, websocket
+from addons import bounds, connections, framing, http1, http2, idle, waiting, websocket
 from sidecar.upstreams.handshake import ended_by_alert
-
-DISCARD_BYTES = 1 << 20  # of a refused upload; then the stream, or the HTTP/1 connection, is closed
 
 _stock_start_request_stream: Callable[[HttpStream], layer.CommandGenerator[None]] = HttpStream.start_request_stream
 _stock_send_response: Callable[[HttpStream, bool], layer.CommandGenerator[None]] = HttpStream.send_response
+_CONNECTIONS = 16  # of a client's, known to its HTTP layer; then those that have ended are forgotten
+
+_stock_get_connection: Any = HttpLayer.get_connection
 _stock_check_invalid: Callable[[HttpStream, bool], layer.CommandGenerator[bool]] = HttpStream.check_invalid
 _stock_handle_protocol_error: Callable[[HttpStream, Any], layer.CommandGenerator[None]] = (
     HttpStream.handle_protocol_error
@@ -50,6 +51,7 @@ def install() -> None:
     HttpStream.handle_protocol_error = _handle_protocol_error  # type: ignore[method-assign]
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
     HttpStream.check_invalid = _check_invalid  # type: ignore[method-assign]
+    HttpLayer.get_connection = _get_connection  # type: ignore[method-assign]
     ServerTLSLayer.receive_close = _receive_close  # type: ignore[assignment,method-assign]
     ServerTLSLayer.send_data = _send_data  # type: ignore[assignment,method-assign]
     # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
@@ -59,6 +61,7 @@ def install() -> None:
     http2.install()
     connections.install()
     idle.install()
+    waiting.install()
     websocket.install()
 
 
@@ -67,6 +70,22 @@ def end_connection(connection_id: str, why: str) -> None:
     handler = _handler(connection_id)
     if handler is not None and (transport := handler.transports.get(handler.client)) is not None and transport.handler:
         transport.handler.cancel(why)
+
+
+def end_upstream(connection_id: str, server: connection.Server, why: str) -> None:
+    """Close one of a client's upstream connections; what was under way on it fails."""
+    if (handler := _handler(connection_id)) is not None and (io := handler.transports.get(server)) is not None:
+        io.handler.cancel(why)
+
+
+def close_oldest_upstreams(connection_id: str, newest: connection.Server, most: int) -> None:
+    """Leave a client no more than *most* upstream connections, *newest* among them."""
+    handler = _handler(connection_id)
+    if handler is None or len(handler.transports) <= most + 1:
+        return
+    others = [server for server in handler.transports if server not in (handler.client, newest)]
+    for server in others[: len(others) + 1 - most]:
+        end_upstream(connection_id, server, "the oldest of too many")
 
 
 async def wake(connection_id: str) -> None:
@@ -126,7 +145,7 @@ def _discard(self: HttpStream) -> Callable[[Any], layer.CommandGenerator[None]]:
         nonlocal discarded
         if isinstance(event, RequestData):
             discarded += len(event.data)
-            if discarded > DISCARD_BYTES:
+            if discarded > bounds.limits.discard_bytes:
                 self.client_state = self.state_errored
                 if self.flow.request.is_http2:
                     too_much = ResponseProtocolError(self.stream_id, "refused", ErrorCode.CANCEL)
@@ -196,6 +215,18 @@ def _make_server_connection(self: HttpStream) -> layer.CommandGenerator[bool]:
     self.state_wait_for_response_headers = self.state_errored
     yield DropStream(self.stream_id)
     return False
+
+
+def _get_connection(self: HttpLayer, event: Any, *, reuse: bool = True) -> layer.CommandGenerator[None]:
+    """As stock, but upstream connections that have ended, and that no request is at, are forgotten."""
+    if len(self.connections) > _CONNECTIONS:
+        in_use = {id(stream.context.server) for stream in self.streams.values()}
+        kept = in_use | {id(self.context.client), id(self.context.server)}
+        for ended in [c for c in self.connections if not c.connected and id(c) not in kept]:
+            told = ended.timestamp_end is not None or getattr(ended, "timestamp_tcp_setup", None) is None
+            if told and ended not in self.waiting_for_establishment:
+                del self.connections[ended]
+    yield from _stock_get_connection(self, event, reuse=reuse)
 
 
 def _check_invalid(self: HttpStream, request: bool) -> layer.CommandGenerator[bool]:

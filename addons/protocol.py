@@ -11,7 +11,7 @@ from mitmproxy.proxy.layers import modes
 from mitmproxy.proxy.layers.http import HTTPMode
 from mitmproxy.proxy.layers.tls import ServerTLSLayer, parse_client_hello
 
-from addons import internals
+from addons import bounds, internals
 from addons.destinations import choose
 from addons.guard import fails_closed
 from addons.layers import MAX_CLIENT_HELLO, InterceptTls, Refuse, Splice
@@ -30,7 +30,6 @@ SILENT_SECONDS = 1.0  # after which a client that may want raw TCP, or is denied
 SLOW_SECONDS = 5.0
 CLIENT_FIRST = frozenset({80, 443})
 _SERVER_NAME = 0  # the extension's number (RFC 6066, section 3)
-HEAD_SECONDS = 60.0  # for the first request head or ClientHello to come whole
 
 
 @fails_closed
@@ -106,7 +105,7 @@ class Protocol:
         if tcp is not None and (tcp.allowed or self._name(record).verdict is Verdict.DENY):
             expected = tcp.rule is not None if tcp.allowed else tcp.port not in CLIENT_FIRST
             loop.call_later(SILENT_SECONDS if expected else SLOW_SECONDS, self._still_silent, record)
-        loop.call_later(HEAD_SECONDS, self._still_undecided, record)
+        loop.call_later(bounds.limits.head_seconds, self._still_undecided, record)
 
     def _still_silent(self, record: ConnectionRecord) -> None:
         if record.spoke or record.closed or self.ledger.find(record.id) is not record:
@@ -125,10 +124,13 @@ class Protocol:
     def _still_undecided(self, record: ConnectionRecord) -> None:
         if record.protocol != "none" or record.tls_established or self.ledger.find(record.id) is not record:
             return
-        detail = f"no whole request head and no ClientHello within {HEAD_SECONDS:.0f} s"
+        seconds = bounds.limits.head_seconds
         if record.cleared:  # by the ClientHello: the upstream's handshake comes before the client's
-            detail = f"{record.authority} has not completed its TLS handshake within {HEAD_SECONDS:.0f} s"
-        self.ledger.deny_connection(record, Reason.TIMEOUT, detail)
+            detail = f"{record.authority} has not completed its TLS handshake within {seconds} s"
+            self.ledger.deny_connection(record, Reason.TIMEOUT, detail)
+        else:
+            detail = f"no whole request head and no ClientHello within {seconds} s"
+            self.ledger.reach("head_seconds", detail, record)
         internals.end_connection(record.id, "timeout")
 
     def _tls(self, nextlayer: layer.NextLayer, record: ConnectionRecord, data: bytes) -> layer.Layer:

@@ -11,6 +11,7 @@ from mitmproxy import ctx, dns
 from mitmproxy.addonmanager import Loader
 from mitmproxy.net.dns import domain_names, op_codes
 
+from addons import bounds
 from sidecar.names.channel import Throttle
 from sidecar.names.desk import Ask, Desk, Reply
 from sidecar.names.outcomes import DnsReason
@@ -39,6 +40,7 @@ class Resolver:
         self._desk, self._upstream, self._on_denied = desk, upstream, on_denied
         self._throttle = throttle or Throttle()
         self._clock = clock
+        self._asking = 0  # questions that wait for a resolver
 
     def load(self, loader: Loader) -> None:  # noqa: ARG002 (mitmproxy gives it by name)
         take_over()
@@ -65,7 +67,13 @@ class Resolver:
         served = self._desk.ask(Question(asked.name, asked.type, asked.class_), now=self._clock())
         if isinstance(served, Reply):
             return served
-        return await self._ask_upstream(served)
+        if self._asking >= bounds.limits.dns_questions:
+            return Reply(Rcode.SERVFAIL, denied=DnsReason.OVERLOAD)
+        self._asking += 1
+        try:
+            return await self._ask_upstream(served)
+        finally:
+            self._asking -= 1
 
     async def _ask_upstream(self, ask: Ask) -> Reply:
         try:

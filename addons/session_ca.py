@@ -8,6 +8,7 @@ from typing import Any
 from mitmproxy import connection, exceptions, tls
 from OpenSSL import SSL
 
+from addons import bounds
 from addons.guard import fails_closed
 from sidecar.hosts import Host, HostError, parse_host
 from sidecar.ledger import ConnectionRecord, Ledger
@@ -18,7 +19,6 @@ from sidecar.reasons import Reason
 from sidecar.tls_profile import server_context
 
 _ACCESS_DENIED, _UNRECOGNIZED_NAME = 49, 112  # alerts (RFC 8446, section 6.2; RFC 6066, section 3)
-CONTEXTS = 1024  # names whose contexts are kept; the least recently used goes first
 
 
 @fails_closed
@@ -102,7 +102,7 @@ class SessionCaAddon:
         context.set_alpn_select_callback(_choose_alpn)
         # Half of what is left: near the CA's end a leaf is renewed more often, and never served after its own.
         self._contexts[host] = (context, now + (leaf.not_valid_after_utc - now) / 2)
-        if len(self._contexts) > CONTEXTS:
+        if len(self._contexts) > bounds.limits.leaf_contexts:
             self._contexts.popitem(last=False)
         return context
 

@@ -85,6 +85,8 @@ class Upstream:
 
     async def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         checked_dial.set(None)
+        if data.server.error:
+            return  # another addon has refused it
         if not data.server.address or data.server.transport_protocol != "tcp":
             data.server.error = "only TCP is dialled"
             return

@@ -1,10 +1,12 @@
 """Server-side TLS: verify the upstream, always."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
 from mitmproxy import connection, tls
 
+from addons import bounds, internals
 from addons.dial import let_retry
 from addons.guard import fails_closed
 from sidecar.handshakes import diagnose_server
@@ -39,6 +41,8 @@ class UpstreamTls:
         server.sni = host.name if host.address is None else None
         offers = tuple(offer for offer in client.alpn_offers if offer in (b"h2", b"http/1.1")) or (b"http/1.1",)
         server.alpn_offers = offers
+        seconds = bounds.limits.handshake_seconds
+        asyncio.get_running_loop().call_later(seconds, self._still_shaking, client.id, server, seconds)
         tls_start.ssl_conn = connection_to(
             host,
             self._upstreams().context_for(host),
@@ -58,6 +62,17 @@ class UpstreamTls:
         words = f"Certificate verify failed: {objection.words}" if objection else server.error or ""
         self._failed(record, (host, port), words, objection.accept if objection else None)
         let_retry(server)
+
+    def _still_shaking(self, connection_id: str, server: connection.Server, seconds: float) -> None:
+        if server.tls_established or not server.connected or server.address is None:
+            return
+        record = self.ledger.find(connection_id)
+        if record is not None:
+            host, port = server.address[:2]
+            text = f"{host} port {port} has not completed its TLS handshake within {seconds:g} s"
+            self.ledger.reach("handshake_seconds", text, record, ends=False)
+            record.failed(host, port, Failure(Reason.TIMEOUT, text))
+            internals.end_upstream(connection_id, server, "handshake")
 
     def _refused_late(self, connection_id: str, upstream: tuple[str, int], words: str) -> None:
         if (record := self.ledger.find(connection_id)) is not None:

@@ -12,6 +12,8 @@ from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers import websocket
 
+from addons import bounds
+
 _CONTROL = 0x8  # set in the opcodes of close, ping and pong (RFC 6455, section 5.5)
 
 
@@ -21,28 +23,41 @@ def install() -> None:
 
 
 class Payload:
-    """Counts the payload of the data frames in a stream of bytes, as they are on the wire: compressed, if they are."""
+    """
+    Counts the payload of the data frames in a stream of bytes, as they are on the wire: compressed, if they are.
+
+    Args:
+        count: Called with pieces of payload.
+    """
 
     def __init__(self, count: Callable[[bytes], object]) -> None:
         self._count = count
         self._head = b""  # of the frame that is being read
         self._left = 0  # bytes of its payload that are still to come
         self._is_data = False
+        self._idle = bounds.Allowance(bounds.limits.websocket_frames_per_minute)
 
-    def receive(self, data: bytes) -> None:
-        while data:
+    def receive(self, data: bytes) -> bool:
+        """False once there were more frames that carry nothing than may be."""
+        at, end = 0, len(data)
+        while at < end:
             if self._left:
-                piece, data = data[: self._left], data[self._left :]
-                self._left -= len(piece)
+                size = min(self._left, end - at)
+                self._left -= size
                 if self._is_data:
-                    self._count(piece)
+                    self._count(data[at : at + size])
+                    self._idle.give(1 + size / 1024)
+                at += size
                 continue
-            missing = self._head_size() - len(self._head)
-            self._head, data = self._head + data[:missing], data[missing:]
+            size = self._head_size() - len(self._head)
+            self._head, at = self._head + data[at : at + size], at + size
             if len(self._head) == self._head_size():
                 self._left = self._size()
                 self._is_data = not self._head[0] & _CONTROL
                 self._head = b""
+                if not (self._is_data and self._left) and not self._idle.take():
+                    return False
+        return True
 
     def _head_size(self) -> int:
         """RFC 6455, section 5.2: two bytes, those of an extended length, those of a mask."""
@@ -66,15 +81,23 @@ class Relay(layer.Layer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Start):
             yield websocket.WebsocketStartHook(self._flow)
-        elif isinstance(event, events.DataReceived):
+        elif isinstance(event, events.DataReceived) and self._flow.live:
             from_client = event.connection == self.context.client
-            (self._sent if from_client else self._received).receive(event.data)
+            if not (self._sent if from_client else self._received).receive(event.data):
+                who, most = "client" if from_client else "upstream", bounds.limits.websocket_frames_per_minute
+                text = f"the {who} has sent more than {most} frames that carry nothing"
+                bounds.reached(self.context.client.id, "websocket_frames_per_minute", text)
+                yield from self._end()
+                return
             yield commands.SendData(self.context.server if from_client else self.context.client, event.data)
         elif isinstance(event, events.ConnectionClosed) and self._flow.live:
-            self._flow.live = False
-            yield commands.CloseConnection(self.context.server)
-            yield commands.CloseConnection(self.context.client)
-            yield websocket.WebsocketEndHook(self._flow)
+            yield from self._end()
+
+    def _end(self) -> layer.CommandGenerator[None]:
+        self._flow.live = False
+        yield commands.CloseConnection(self.context.server)
+        yield commands.CloseConnection(self.context.client)
+        yield websocket.WebsocketEndHook(self._flow)
 
 
 def _counter(message: Any) -> Callable[[bytes], object]:

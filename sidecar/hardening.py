@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.errors import CannotRun, SidecarError
+from sidecar.limits import Limits
 
 # linux/prctl.h
 _PR_SET_DUMPABLE: Final = 4
@@ -69,10 +70,28 @@ def conceal() -> None:
         _prctl(_PR_SET_DUMPABLE, 0)
 
 
-def allow_descriptors() -> None:
-    """As many descriptors as may be had: each connection takes two."""
+def allow_descriptors() -> int:
+    """Take as many descriptors as may be had, since each connection takes two; gives how many."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return descriptors()
+
+
+def descriptors() -> int:
+    """How many descriptors this process may have open."""
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return now if now != resource.RLIM_INFINITY else sys.maxsize
+
+
+def within_descriptors(limits: Limits, descriptors: int) -> Limits:
+    """*limits*, with no more connections than there are descriptors for; says so where that is less."""
+    fitting = limits.fitting(descriptors)
+    if fitting != limits:
+        _log.warning(
+            "%d file descriptors are enough for %d connections of clients and %d to upstreams; raise RLIMIT_NOFILE",
+            *(descriptors, fitting.client_connections, fitting.upstream_connections),
+        )
+    return fitting
 
 
 def refuse_root(*, transparent: bool, allow_root: bool, user: User | None) -> None:

@@ -19,6 +19,7 @@ from sidecar.events.model import (
     Event,
     IdentityMismatch,
     InternalError,
+    LimitReached,
     RequestAllowed,
     RequestClosed,
     RequestDenied,
@@ -28,6 +29,8 @@ from sidecar.events.model import (
 )
 from sidecar.handshakes import Diagnosis, established_but_unused
 from sidecar.hosts import Authority, Host
+from sidecar.limits import KNOWN
+from sidecar.names.channel import Throttle
 from sidecar.policy import Decision, Policy
 from sidecar.problem import Failure, Problem
 from sidecar.reasons import Reason
@@ -127,6 +130,7 @@ class Ledger:
     def __init__(self, emit: Emit, *, opened: Callable[[], None] = lambda: None, verbose: bool = True) -> None:
         self._emit, self._opened, self._verbose = emit, opened, verbose
         self._connections: dict[str, ConnectionRecord] = {}
+        self._throttles: dict[str, Throttle] = {}  # by limit
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -339,6 +343,38 @@ class Ledger:
                 hint=diagnosis.hint,
             )
         )
+
+    def reach(self, limit: str, detail: str, connection: ConnectionRecord | None, *, ends: bool = True) -> None:
+        """
+        A limit is reached.
+
+        Args:
+            limit: Its name in `sidecar.limits`.
+            detail: For people.
+            connection: Whose limit it is, if one's.
+            ends: The connection is about to be closed for it; what is open on it fails for that reason.
+        """
+        reason = KNOWN[limit].reason
+        assert reason is not None
+        suppressed = self._throttles.setdefault(limit, Throttle()).admit(now=time.monotonic())
+        if suppressed is not None:
+            self._emit(
+                LimitReached(
+                    limit=limit,
+                    reason=reason,
+                    detail=detail,
+                    connection_id=connection.id if connection else None,
+                    host=connection.host if connection else None,
+                    suppressed=suppressed,
+                )
+            )
+        if connection is None or not ends:
+            return
+        connection.revoked = connection.revoked or Failure(reason, detail)
+        for request in connection.requests.values():
+            request.revoked = request.revoked or connection.revoked
+        if connection.protocol == "none":
+            self.deny_connection(connection, reason, detail)
 
     def internal_error(
         self, where: str, error: BaseException, connection_id: str | None, request_id: str | None

@@ -27,6 +27,7 @@ from sidecar.events.model import (
     Event,
     IdentityMismatch,
     InternalError,
+    LimitReached,
     PolicyLoaded,
     PolicyReloadFailed,
     RequestAllowed,
@@ -67,6 +68,7 @@ COUNTERS: Final = {
     "ca_rotations": CountOf("New CAs that were taken."),
     "ca_reload_failures": CountOf("New CAs that were invalid."),
     "canaries_failed": CountOf("Canaries of the fence check that weren't held."),
+    "limits_reached": CountOf("What the sidecar's limits have ended or refused.", ("limit",)),
     "internal_errors": CountOf("Defects of the sidecar; each was answered with a refusal."),
 }
 
@@ -126,6 +128,7 @@ class Metrics:
             CaRotated: lambda _: self._add(1, "ca_rotations"),
             CaReloadFailed: lambda _: self._add(1, "ca_reload_failures"),
             CanaryFailed: lambda _: self._add(1, "canaries_failed"),
+            LimitReached: lambda e: self._add(1 + e.suppressed, "limits_reached", e.limit),
             InternalError: lambda _: self._add(1, "internal_errors"),
         }
         self.registry.register(self)

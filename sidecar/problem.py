@@ -23,6 +23,10 @@ _HINTS = {
     Reason.UPSTREAM_UNRESOLVED: "The name has no address.",
     Reason.UPSTREAM_UNREACHABLE: "The upstream can't be reached from here at the moment.",
     Reason.UPSTREAM_PROXY: "The proxy that the sidecar has to use didn't let this through; its operator can tell why.",
+    Reason.OVERLOAD: "The sidecar is at one of its limits. Retrying later helps.",
+    Reason.TOO_MANY_CONNECTIONS: "The workload has too many connections open. Reuse them, or close some.",
+    Reason.HEAD_TOO_SLOW: "Send the whole head of a request at once.",
+    Reason.HEAD_TOO_LARGE: "Send fewer or smaller headers; the operator can raise head_bytes.",
     Reason.INTERNAL_ERROR: "A defect of the sidecar, which refuses when in doubt. Its log has the details.",
 }
 
@@ -33,6 +37,10 @@ _STATUS = {
     Reason.INTERNAL_ERROR: 503,
     Reason.CA_EXPIRED: 503,
     Reason.SHUTDOWN: 503,
+    Reason.OVERLOAD: 503,
+    Reason.TOO_MANY_CONNECTIONS: 503,
+    Reason.HEAD_TOO_SLOW: 408,
+    Reason.HEAD_TOO_LARGE: 431,
     Reason.TIMEOUT: 504,
 }
 

@@ -22,7 +22,11 @@ class Reason(StrEnum):
     POLICY_CHANGED = "policy_changed"  # allowed when it began, no longer allowed
     INTERNAL_ERROR = "internal_error"
     TIMEOUT = "timeout"
-    OVERLOAD = "overload"
+    OVERLOAD = "overload"  # more than the sidecar's limits let it do at once
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    HEAD_TOO_SLOW = "head_too_slow"
+    HEAD_TOO_LARGE = "head_too_large"
+    FLOOD = "flood"  # more of what costs the sender nothing than a client has use for
     CLIENT_DISCONNECTED = "client_disconnected"
     UPSTREAM_DISCONNECTED = "upstream_disconnected"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"

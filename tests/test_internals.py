@@ -5,14 +5,17 @@ import inspect
 
 import pytest
 from h2 import utilities
+from h2.connection import H2Connection
+from h2.frame_buffer import FrameBuffer
 from h11._readers import ChunkedReader
 from mitmproxy import version
 from mitmproxy.net.http import validate
 from mitmproxy.net.http.http1 import read
 from mitmproxy.proxy import server
 from mitmproxy.proxy.layers import http, tcp, tls, websocket
+from mitmproxy.proxy.layers.http import _http2
 
-from addons import connections, http1, http2, idle, internals
+from addons import connections, http1, http2, idle, internals, waiting
 from sidecar.runtime import plumbing, tls_io
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
@@ -21,7 +24,15 @@ KNOWN = {
     "HttpStream.send_response": (internals._stock_send_response, "d581bc106152e369"),
     "HttpStream.flow_done": (http.HttpStream.flow_done, "ad9969744785c572"),
     "HttpStream.state_consume_request_body": (http.HttpStream.state_consume_request_body, "45459c1bbd8bdb1a"),
-    "HttpLayer.get_connection": (http.HttpLayer.get_connection, "1aa1c63e3175766c"),
+    "HttpLayer.get_connection": (internals._stock_get_connection, "1aa1c63e3175766c"),
+    "HttpStream.__init__": (waiting._stock_init, "9892a5f6b47b7b7b"),
+    "Http2Connection.protocol_error": (http2._stock_protocol_error, "461f5e7de9c9b687"),
+    "BufferedH2Connection.__init__": (http2._stock_init, "73fce8e17f54112a"),
+    "BufferedH2Connection.receive_data": (http2._stock_receive_data, "7dd57c12dc7ead79"),
+    "Http2Client._handle_event": (_http2.Http2Client._handle_event, "02de05a5b89f087b"),
+    "FrameBuffer.__next__": (FrameBuffer.__next__, "6d36dd5061e8a22a"),
+    "FrameBuffer._update_header_buffer": (FrameBuffer._update_header_buffer, "754ab91814882ca9"),
+    "H2Connection.receive_data": (H2Connection.receive_data, "23c10edc87abe72d"),
     "TCPLayer.relay_messages": (tcp.TCPLayer.relay_messages, "3b3d49a9f63b7d40"),
     "ClientTLSLayer.receive_handshake_data": (tls.ClientTLSLayer.receive_handshake_data, "a0ee021f92f6d0ff"),
     "ConnectionHandler.handle_connection": (connections._stock_handle_connection, "95c3f93e9824e527"),

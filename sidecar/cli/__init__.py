@@ -15,6 +15,7 @@ from sidecar import __version__
 from sidecar.cli.bootstrap import bootstrap
 from sidecar.cli.exec import exec_
 from sidecar.cli.issue import issue
+from sidecar.cli.limits import limits
 from sidecar.cli.netfilter import netfilter
 from sidecar.cli.render import render
 from sidecar.cli.run import run
@@ -43,6 +44,7 @@ app.command(
 )(exec_)
 app.command(short_help="Let nothing leave but through the sidecar.")(netfilter)
 app.command(short_help="Print the Kubernetes manifests of one session.")(render)
+app.command(short_help="Print what bounds the sidecar, and by which setting.")(limits)
 app.add_typer(trust.app, name="trust")
 app.add_typer(fence.app, name="fence")
 app.add_typer(inject.app, name="inject")

@@ -17,6 +17,7 @@ from sidecar.cli.options import (
     AddUpstreamCa,
     DrainSeconds,
     EventLevel,
+    LimitList,
     LogLevel,
     NoProxyList,
     OwnLogLevel,
@@ -31,6 +32,7 @@ from sidecar.cli.tables import summary_table
 from sidecar.enforce.fence import NO_PROXY, Fence
 from sidecar.errors import CannotRun
 from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.limits import parse_limits
 from sidecar.policy import load_policy
 
 _COOPERATIVE = (
@@ -75,6 +77,7 @@ def exec_(
         ),
     ] = 24,
     drain_seconds: DrainSeconds = 2.0,
+    limit: LimitList = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No summary and no notice, only events.")] = False,
 ) -> None:
     """
@@ -85,6 +88,7 @@ def exec_(
     """
     logs.configure(log_level)
     hardening.conceal()  # the CA's key will be in this process's memory
+    limits = hardening.within_descriptors(parse_limits(words(limit)), hardening.descriptors())
     loaded = load_policy(policy)
     with ExitStack() as stack:
         fence = stack.enter_context(Fence.build((_LOOPBACK, 0))) if enforce else None  # before there are secrets
@@ -105,7 +109,8 @@ def exec_(
         name = f"exec-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         ca = issue_session_ca(common_name=name, now=datetime.now(UTC), validity=timedelta(hours=validity_hours))
         listener = fence.listeners[0] if fence else bind(IPv4Address(_LOOPBACK), 0)
-        sink = FileSink(events) if events else StreamSink(sys.stderr.fileno())
+        queue = (limits.event_lines, limits.event_bytes)
+        sink = FileSink(events, *queue) if events else StreamSink(sys.stderr.fileno(), *queue)
         settings = Settings(
             policy=loaded,
             upstreams=upstreams,
@@ -115,6 +120,7 @@ def exec_(
             level=event_level.value,
             pinned=pinned,
             upstream_proxy=through,
+            limits=limits,
         )
         session = Session(settings)
         if not quiet:

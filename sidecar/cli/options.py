@@ -114,6 +114,16 @@ IdleSeconds = Annotated[
         help="End a connection on which nothing moves for so long.",
     ),
 ]
+LimitList = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        envvar="EGRESS_LIMIT",
+        metavar="NAME=VALUE",
+        help="Set one of the limits that `sidecar limits` lists. Several: repeat it, or separate them by commas or "
+        "spaces.",
+    ),
+]
 
 Transparent = Annotated[
     bool,

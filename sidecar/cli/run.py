@@ -20,6 +20,7 @@ from sidecar.cli.options import (
     DrainSeconds,
     EventLevel,
     IdleSeconds,
+    LimitList,
     LogLevel,
     NoProxyList,
     OwnLogLevel,
@@ -39,6 +40,7 @@ from sidecar.cli.options import (
 from sidecar.cli.usage import refuse_without
 from sidecar.control.readiness import FenceMode
 from sidecar.events.sinks import FileSink, StreamSink
+from sidecar.limits import Limits, parse_limits
 from sidecar.names.upstream import Server
 from sidecar.netfilter.ruleset import CONTROL_PORTS, DNS_PORT, TRANSPARENT_PORT
 from sidecar.pki.coverage import check_coverage
@@ -78,6 +80,7 @@ def run(
     root_overlap: RootOverlap = int(OVERLAP.total_seconds()),
     drain_seconds: DrainSeconds = 10.0,
     idle_seconds: IdleSeconds = 3600,
+    limit: LimitList = None,
     transparent: Transparent = False,
     transparent_port: TransparentPort = TRANSPARENT_PORT,
     dns_port: DnsPort = DNS_PORT,
@@ -136,7 +139,9 @@ def run(
         refuse_without("--trust-bundle", context, ("root_overlap",))
     logs.configure(log_level)
     hardening.harden()
-    hardening.allow_descriptors()
+    limits = hardening.within_descriptors(
+        parse_limits(words(limit), Limits(idle_seconds=idle_seconds)), hardening.allow_descriptors()
+    )
     # A judged name is looked up as it is before any search list makes another of it (resolv.conf(5)).
     os.environ.setdefault("RES_OPTIONS", "ndots:1")
     become = hardening.parse_user(user) if user is not None else None
@@ -165,15 +170,17 @@ def run(
         read_bundle(trust_bundle)
     mounted = Mounted(ca_dir, trust_bundle, timedelta(seconds=root_overlap))
     listener = bind(address, port)
+    queue = (limits.event_lines, limits.event_bytes)
+    sink = FileSink(events, *queue) if events else StreamSink(sys.stdout.fileno(), *queue)
     settings = Settings(
         policy=loaded,
         upstreams=upstreams,
         ca=ca,
-        sink=FileSink(events) if events else StreamSink(sys.stdout.fileno()),
+        sink=sink,
         session=session or ca.common_name,
         level=event_level.value,
         pinned=pinned,
-        idle_seconds=idle_seconds,
+        limits=limits,
         upstream_proxy=through,
     )
     running = Session(settings)

@@ -334,6 +334,20 @@ class CanaryFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReached(Event):
+    """Stands beside the closing records of what a limit has ended or refused."""
+
+    name: ClassVar = "limit_reached"
+    level: ClassVar[Level] = "warning"
+    limit: str  # its name in docs/limits.md
+    reason: Reason
+    detail: str
+    connection_id: str | None
+    host: str | None
+    suppressed: int = 0  # of the same limit, left out by the rate limit since the last of these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventsDropped(Event):
     """Events that could not be written, because the reader of the events was too slow or gone."""
 
@@ -377,6 +391,7 @@ EVENTS: tuple[type[Event], ...] = (
     ConnectionClosed,
     DnsDenied,
     CanaryFailed,
+    LimitReached,
     EventsDropped,
     InternalError,
 )

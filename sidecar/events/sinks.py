@@ -1,5 +1,6 @@
 """Where event lines go: a file or a stream, written by a thread of its own from a bounded queue."""
 
+import errno
 import logging
 import os
 import threading
@@ -7,11 +8,11 @@ from collections import deque
 from pathlib import Path
 
 from sidecar.errors import CannotRun
+from sidecar.limits import Limits
 
 _log = logging.getLogger(__name__)
 
-QUEUE_LINES = 65_536
-QUEUE_BYTES = 64 << 20
+RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.01  # between the first line and the write, for others to come: a thread's turn costs as much as ten
 
@@ -20,13 +21,16 @@ class StreamSink:
     """
     Writes lines to a file descriptor from a thread, so that a slow reader never slows a request.
 
+    What can't be written (the disk is full) is tried again, from where it stopped: no line is torn or lost but those
+    that the queue has no room for, which `offer` refuses. Only where the reader is gone nothing is taken any longer.
+
     Args:
         fd: Where to write; owned by the caller.
-        capacity: Lines that may wait. Beyond it, or `QUEUE_BYTES`, `offer` says no.
+        lines: That may wait. Beyond it, or *size* bytes, `offer` says no.
     """
 
-    def __init__(self, fd: int, *, capacity: int = QUEUE_LINES) -> None:
-        self._fd, self._capacity = fd, capacity
+    def __init__(self, fd: int, lines: int = Limits().event_lines, size: int = Limits().event_bytes) -> None:
+        self._fd, self._most_lines, self._most_bytes = fd, lines, size
         self._bytes = 0  # of the lines that wait
         self._lines: deque[bytes] = deque()
         self._wake = threading.Condition()
@@ -38,9 +42,9 @@ class StreamSink:
 
     def offer(self, line: bytes) -> bool:
         with self._wake:
-            if self._broken or self._closing or len(self._lines) >= self._capacity:
+            if self._broken or self._closing or len(self._lines) >= self._most_lines:
                 return False
-            if self._bytes + len(line) > QUEUE_BYTES:
+            if self._bytes + len(line) > self._most_bytes:
                 return False
             self._lines.append(line)
             self._bytes += len(line)
@@ -68,19 +72,32 @@ class StreamSink:
                 self._bytes = 0
                 if not chunk:
                     return
-            try:
-                self._write(chunk)
-            except OSError as e:
-                _log.error("events can't be written any longer, and are dropped until a restart: %s", e.strerror)
+            if not self._write(chunk):
                 with self._wake:
                     self._broken = True
                     self._lines.clear()
                 return
 
-    def _write(self, chunk: bytes) -> None:
-        view = memoryview(chunk)
+    def _write(self, chunk: bytes) -> bool:
+        """Write all of it, however long that takes; False if it can't be done."""
+        view, failed = memoryview(chunk), False
         while view:
-            view = view[os.write(self._fd, view) :]
+            try:
+                view = view[os.write(self._fd, view) :]
+            except OSError as e:
+                if e.errno in (errno.EPIPE, errno.EBADF):
+                    _log.error("events can't be written any longer, and are dropped until a restart: %s", e.strerror)
+                    return False
+                if not failed:
+                    _log.error("events can't be written, and wait as far as there is room: %s", e.strerror)
+                failed = True
+                with self._wake:
+                    if self._closing:
+                        return False
+                    self._wake.wait_for(lambda: self._closing, RETRY_SECONDS)
+        if failed:
+            _log.warning("events are written again")
+        return True
 
 
 class FileSink(StreamSink):
@@ -91,14 +108,14 @@ class FileSink(StreamSink):
         CannotRun: The file can't be opened for appending.
     """
 
-    def __init__(self, path: Path, *, capacity: int = QUEUE_LINES) -> None:
+    def __init__(self, path: Path, lines: int = Limits().event_lines, size: int = Limits().event_bytes) -> None:
         try:
             fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
             raise CannotRun(
                 f"{path}: events can't be written there: {e.strerror}; name a file that this user may write"
             ) from None
-        super().__init__(fd, capacity=capacity)
+        super().__init__(fd, lines=lines, size=size)
 
     def close(self) -> None:
         super().close()

@@ -16,6 +16,7 @@ class DnsReason(StrEnum):
     LONG_NAME = "dns_long_name"  # … most of them long
     RANDOM_NAME = "dns_random_name"  # … most of them random
     RANGE_FULL = "dns_range_full"  # no synthetic address is left
+    OVERLOAD = "overload"  # as many questions as may be wait for a resolver
     INTERNAL_ERROR = "internal_error"
 
 

@@ -23,12 +23,11 @@ from mitmproxy.connection import Client, Connection, ConnectionState
 from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy import commands, context, events, layer, server_hooks
 
-from addons import http2, idle
+from addons import bounds, http2, idle, waiting
+from sidecar.runtime.farewell import turn_away
 from sidecar.runtime.hooks import HookTable, call, call_on
 from sidecar.runtime.plumbing import Tunnelled, call_inline, is_transient, settled
 from sidecar.runtime.wire import Wire
-
-UPSTREAMS = 5  # connections of one client to one address, at once; further ones wait
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class Driver:
 
     def _begin(self) -> None:
         if self.client.error:
-            self.end(self._wire)
+            turn_away(self._wire, self.client, lambda: self.end(self._wire))
             return
         self.handle(events.Start())
         self._wire.opened()
@@ -234,6 +233,14 @@ class Driver:
         if http2.holding() or any(not wire.reads for wire in self.transports.values()):
             self.regulate()
 
+    def _give(self, to: Any, event: events.Event) -> None:
+        try:
+            for command in to.handle_event(event):
+                _carry_out(command.__class__)(self, command)
+        except Exception:
+            _log.exception("mitmproxy's layers have failed; the connection is closed")
+            self.end(self._wire)
+
     def _send(self, command: commands.SendData) -> None:
         wire = self.transports.get(command.connection)
         if wire is not None and wire.transport is not None and wire.send(command.data):
@@ -270,9 +277,12 @@ class Driver:
             self._hook(command, done)
 
     def _wake_up(self, command: commands.RequestWakeup) -> None:
+        asked = self.layer  # another one may be settled on until then, and know nothing of it
+
         def wake() -> None:
             self._timers.discard(timer)
-            self.handle(events.Wakeup(command))
+            self._queue.append(lambda: self._give(asked, events.Wakeup(command)))
+            self._run()
 
         timer = self._loop.call_later(command.delay, wake)
         self._timers.add(timer)
@@ -352,7 +362,7 @@ class Driver:
             await self._hook_here(server_hooks.ServerConnectHook(data))
             if server.error:
                 raise OSError(server.error)
-            slot = self._dials.setdefault(server.address, asyncio.Semaphore(UPSTREAMS))
+            slot = self._dials.setdefault(server.address, asyncio.Semaphore(bounds.limits.upstreams_per_address))
             await slot.acquire()
             wire.slot = slot
             server.timestamp_start = time.time()
@@ -397,7 +407,15 @@ class Driver:
         upstream_full = any(
             http2.is_full(connection) for connection in self.transports if connection is not self.client
         )
-        self._wire.read(not full and (client_full or not upstream_full))
+        waits = waiting.is_full(self.client)
+        self._wire.read(not full and not waits and (client_full or not upstream_full))
+
+    def stalled(self, connection: Connection) -> None:
+        """A peer has not taken what waits for it for too long."""
+        who = "client" if connection is self.client else "upstream"
+        text = f"the {who} has not taken what waits for it within {bounds.limits.stalled_seconds:g} s"
+        bounds.reached(self.client.id, "stalled_seconds", text)
+        self._wire.cancel("stalled")
 
     def _look_idle(self) -> None:
         left = self.idle_seconds if self._waiting else self._active + self.idle_seconds - self._loop.time()

@@ -14,7 +14,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 
 import sidecar.runtime.listeners  # noqa: F401 - registers our modes with mitmproxy
-from addons import internals
+from addons import bounds, internals
 from addons.dial import guard_dials
 from addons.egress import FORCED, addons_of
 from sidecar.errors import CannotRun
@@ -76,12 +76,13 @@ async def serve(
     internals.install()
     plumbing.install()
     tls_io.install()
+    bounds.use(session.settings.limits)
     guard_dials(loop)
     master = Master(options.Options(), event_loop=loop)
     proxyserver = Proxyserver()
     # Options exist once the addon that declares them is loaded.
     master.addons.add(*more_addons, *addons_of(session), proxyserver, DisableH2C())
-    master.options.update(**FORCED, mode=list(modes), tcp_timeout=session.settings.idle_seconds)
+    master.options.update(**FORCED, mode=list(modes), tcp_timeout=session.settings.limits.idle_seconds)
     loop.set_task_factory(_eager)
     stop = asyncio.ensure_future(until())
     engine = Engine(session, proxyserver)

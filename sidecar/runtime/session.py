@@ -12,6 +12,7 @@ from sidecar.events.log import EventLog, Sink
 from sidecar.events.model import CaLoaded, CaRotated, Level, PolicyLoaded, SessionStarted, Summary
 from sidecar.hosts import HostError, IPAddress, parse_host
 from sidecar.ledger import Ledger
+from sidecar.limits import Limits
 from sidecar.pki.coverage import check_coverage
 from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.rotation import Take
@@ -47,7 +48,7 @@ class Settings:
     session: str
     level: Level = "info"
     pinned: Pinned = field(default_factory=dict)
-    idle_seconds: int = 3600  # of silence, after which a connection is ended
+    limits: Limits = field(default_factory=Limits)
     upstream_proxy: UpstreamProxy | None = None
     now: Clock = wall_clock  # by which the CA is valid
 

@@ -36,8 +36,6 @@ from sidecar.runtime.driver import Driver
 from sidecar.runtime.listeners import bind, descriptors_of, serving
 from sidecar.runtime.session import Session
 
-NAMES = 32_768  # of which synthetic addresses are kept, for the whole session
-
 _log = logging.getLogger(__name__)
 
 
@@ -95,7 +93,7 @@ def _families() -> frozenset[int]:
 
 def addons_for_names(session: Session, settings: NameSettings) -> list[object]:
     """The addons that transparent mode needs beside the session's: destinations, and the resolver that makes them."""
-    synthetic = SyntheticNames(_key(session.settings.ca), SYNTHETIC_V4, SYNTHETIC_V6, NAMES)
+    synthetic = SyntheticNames(_key(session.settings.ca), SYNTHETIC_V4, SYNTHETIC_V6, session.settings.limits.dns_names)
     handed_out = HandedOut()
     zone = Zone(search=settings.search, families=settings.families)
     desk = Desk(lambda: PolicyRules(session.policy()), zone, synthetic, handed_out)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
+from addons import bounds
+
 if TYPE_CHECKING:
     from sidecar.runtime.driver import Driver
 
@@ -23,6 +25,7 @@ class Wire(asyncio.Protocol):
         self.slot: asyncio.Semaphore | None = None  # is given back at its end
         self.open = False  # events are for the layers from then on
         self.full = False  # has more to write than it should hold
+        self._stalled: asyncio.TimerHandle | None = None  # ends it, if that lasts too long
         self.told = False  # that nothing more comes
         self.ending = False
         self.reads = True
@@ -73,11 +76,15 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.full = True
-        if self._driver is not None:
-            self._driver.regulate()
+        if (driver := self._driver) is not None:
+            self._stalled = asyncio.get_running_loop().call_later(
+                bounds.limits.stalled_seconds, driver.stalled, self.connection
+            )
+            driver.regulate()
 
     def resume_writing(self) -> None:
         self.full = False
+        self._forget_stall()
         if self._driver is not None:
             self._driver.regulate()
 
@@ -117,6 +124,11 @@ class Wire(asyncio.Protocol):
         else:
             self.transport.pause_reading()
 
+    def _forget_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def end_writing(self) -> None:
         self.flush()
         if not self.transport.is_closing():
@@ -125,6 +137,7 @@ class Wire(asyncio.Protocol):
     def close(self) -> None:
         """Close it once all is written, or `LINGER_SECONDS` later."""
         self._driver = None
+        self._forget_stall()
         if (transport := self.transport) is None:
             return
         self.flush()

@@ -1,5 +1,6 @@
 """The event log: numbered without gaps, dropped lines counted and reported, the summary last."""
 
+import errno
 import json
 import os
 import threading
@@ -12,11 +13,12 @@ import pytest
 
 from sidecar.errors import CannotRun
 from sidecar.events import sinks
-from sidecar.events.log import EventLog
+from sidecar.events.log import EventLog, Sink
 from sidecar.events.model import EVENTS, DnsDenied, RequestAllowed, RequestClosed, RequestDenied, RequestOpened
 from sidecar.events.schema import event_schema
 from sidecar.events.sinks import FileSink, StreamSink
 from sidecar.reasons import Reason
+from tests.live.sidecars import until
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 REQUEST: dict[str, Any] = {
@@ -57,7 +59,7 @@ class Full:
         pass
 
 
-def log_to(sink: Full, **options: Any) -> EventLog:
+def log_to(sink: Sink, **options: Any) -> EventLog:
     return EventLog(session="s", sink=sink, now=lambda: NOW, **options)
 
 
@@ -154,7 +156,7 @@ def test_an_events_file_that_can_not_be_opened_says_so(tmp_path: Path) -> None:
 
 def test_a_reader_that_is_stuck_never_blocks_the_writer() -> None:
     read, write = os.pipe()
-    sink = StreamSink(write, capacity=10)
+    sink = StreamSink(write, lines=10)
     line = b"x" * 65_536 + b"\n"
 
     taken = [sink.offer(line) for _ in range(100)]
@@ -169,10 +171,9 @@ def test_a_reader_that_is_stuck_never_blocks_the_writer() -> None:
     assert not reader.is_alive()
 
 
-def test_lines_that_wait_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "QUEUE_BYTES", 1 << 20)
+def test_lines_that_wait_are_bounded_in_bytes_too() -> None:
     read, write = os.pipe()
-    sink = StreamSink(write)
+    sink = StreamSink(write, size=1 << 20)
     line = b"x" * 65_536 + b"\n"
 
     taken = sum(sink.offer(line) for _ in range(100))
@@ -223,5 +224,37 @@ def test_a_full_disk_is_told_once_on_standard_error(caplog: pytest.LogCaptureFix
 
     assert not sink.offer(b"{}\n")
     assert [record.getMessage() for record in caplog.records] == [
-        "events can't be written any longer, and are dropped until a restart: No space left on device"
+        "events can't be written, and wait as far as there is room: No space left on device"
     ]
+
+
+def test_a_disk_that_was_full_and_has_room_again_gets_every_line_that_was_taken_and_a_count_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, room, write = tmp_path / "events.jsonl", threading.Event(), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if threading.current_thread().name != "events":
+            return write(fd, data)
+        if not room.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, bytes(data)[:100])  # in pieces, as a disk that is nearly full takes them
+
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(sinks, "RETRY_SECONDS", 0.01)
+    log = log_to(FileSink(path, lines=4))
+    for number in range(20):
+        log.emit(DnsDenied(query=f"{number}.test", type="A", reason="dns_type"))
+    assert log.dropped
+    until(lambda: list(caplog.records), "complaint")
+    room.set()
+    until(lambda: path.exists() and path.read_bytes().endswith(b"\n"), "lines")
+    log.emit(DnsDenied(query="after.test", type="A", reason="dns_type"))
+    log.close()
+
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(len(lines)))
+    dropped = next(line for line in lines if line["event"] == "events_dropped")["count"]
+    assert sum(line["event"] == "dns_denied" for line in lines) + dropped == 21
+    assert lines[-2]["query"] == "after.test"
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from sidecar.events.model import Level
+from sidecar.limits import Limits
 from sidecar.pki.session_ca import SessionCa, issue_session_ca
 from sidecar.policy import parse_policy
 from sidecar.runtime.engine import Service, serve
@@ -81,6 +82,7 @@ def in_process(
     ca: SessionCa | None = None,
     now: Clock = wall_clock,
     services: Sequence[Service] = (),
+    limits: Limits | None = None,
 ) -> Iterator[InProcess]:
     """Serve *policy* on a free loopback port; *names* lead to 127.0.0.1."""
     ca, sink = ca or issue_session_ca(common_name="in-process", now=datetime.now(UTC)), Lines()
@@ -96,6 +98,7 @@ def in_process(
             level=level,
             pinned={(name, None): IPv4Address("127.0.0.1") for name in names},
             now=now,
+            limits=limits or Limits(),
         )
     )
     listener = bind(IPv4Address("127.0.0.1"), 0)

@@ -303,7 +303,7 @@ async def until():
     await stop.wait()
 
 policy, ca = load_policy(Path(sys.argv[1])), load_ca(Path(sys.argv[2]), datetime.now(UTC))
-sink = StreamSink(1, capacity=16)
+sink = StreamSink(1, lines=16)
 session = Session(
     Settings(policy=policy, upstreams=load_upstreams(policy, RootFiles()), ca=ca, sink=sink, session="narrow")
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from addons import dial
+from sidecar.limits import Limits
 from tests.live.inprocess import InProcess, in_process
 from tests.live.sidecars import CONNECTION_ENDS, REQUEST_ENDS, SECONDS, until
 from tests.live.upstreams import Root
@@ -33,9 +33,8 @@ def never_accepting() -> Iterator[int]:
 
 
 @contextmanager
-def dialling(folder: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[tuple[InProcess, str]]:
+def dialling(folder: Path, seconds: float) -> Iterator[tuple[InProcess, str]]:
     """A sidecar whose upstream, given by its authority, doesn't answer for so long."""
-    monkeypatch.setattr(dial, "ADDRESS_SECONDS", seconds)
     root = Root(folder)
     with never_accepting() as port:
         policy = f"""
@@ -45,7 +44,14 @@ rules:
     ports: [{port}]
 network: {{allow_addresses: [127.0.0.0/8]}}
 """
-        with in_process(folder, policy, upstream_ca=root.pem, names=("up.test",), level="debug") as sidecar:
+        with in_process(
+            folder,
+            policy,
+            upstream_ca=root.pem,
+            names=("up.test",),
+            level="debug",
+            limits=Limits(address_seconds=seconds),
+        ) as sidecar:
             yield sidecar, f"up.test:{port}"
 
 
@@ -56,8 +62,8 @@ def gone(sidecar: InProcess) -> None:
     assert sidecar.session.log.connections == 1
 
 
-def test_a_client_that_leaves_during_a_dial_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with dialling(tmp_path, monkeypatch, SECONDS) as (sidecar, authority):
+def test_a_client_that_leaves_during_a_dial_is_forgotten(tmp_path: Path) -> None:
+    with dialling(tmp_path, SECONDS) as (sidecar, authority):
         with socket.create_connection(("127.0.0.1", sidecar.port), SECONDS) as client:
             client.sendall(f"GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
             sidecar.event("request_allowed")
@@ -69,10 +75,8 @@ def test_a_client_that_leaves_during_a_dial_is_forgotten(tmp_path: Path, monkeyp
         gone(sidecar)
 
 
-def test_a_client_that_gives_up_while_its_upstream_is_dialled_has_not_refused_the_ca(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with dialling(tmp_path, monkeypatch, 1.0) as (sidecar, authority):
+def test_a_client_that_gives_up_while_its_upstream_is_dialled_has_not_refused_the_ca(tmp_path: Path) -> None:
+    with dialling(tmp_path, 1.0) as (sidecar, authority):
         with socket.create_connection(("127.0.0.1", sidecar.port), SECONDS) as client:
             head = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
             assert ask(client, head, method="CONNECT").status == 200
