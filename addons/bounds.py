@@ -1,6 +1,8 @@
 """The limits in force, for the parts of mitmproxy's that `addons.internals` replaces; and how these tell of one."""
 
+import asyncio
 import time
+from typing import Any
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import traverse
@@ -28,6 +30,14 @@ def record_of(connection_id: str) -> ConnectionRecord | None:
     """The record of a client's connection; None if it has gone."""
     ledger = _ledger()
     return ledger.find(connection_id) if ledger is not None else None
+
+
+def end_soon(connection_id: str) -> None:
+    """Close a client's connection, once its layers are done with what they are at."""
+    proxyserver: Any = ctx.master.addons.get("proxyserver")
+    handler = proxyserver.connections.get(connection_id)
+    if handler is not None and (io := handler.transports.get(handler.client)) is not None and io.handler:
+        asyncio.get_running_loop().call_soon(io.handler.cancel, "beyond a limit")
 
 
 def _ledger() -> Ledger | None:

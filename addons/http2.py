@@ -6,6 +6,7 @@ the request: that is left to the gate. `addons.internals` puts it in place.
 
 import asyncio
 import time
+from collections import defaultdict
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -37,7 +38,11 @@ _stock_init: Any = BufferedH2Connection.__init__
 _stock_receive_data: Any = BufferedH2Connection.receive_data
 _stock_drain_writers: Any = ConnectionHandler.drain_writers
 _stock_check_host: Any = h2.utilities._check_host_authority_header
+_stock_client_init: Any = Http2Client.__init__
 _held: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # bytes, by the connection that they are to be sent on
+
+_queued: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the same, for the peer to take one more stream
+_DEADLOCK = "both sides send and don't take what waits for them"
 
 
 def install() -> None:
@@ -47,6 +52,7 @@ def install() -> None:
     BufferedH2Connection.__init__ = _init  # type: ignore[method-assign]
     BufferedH2Connection.receive_data = _receive_data  # type: ignore[method-assign]
     Http2Connection._handle_event = _handle_event  # type: ignore[method-assign]
+    Http2Client.__init__ = _client_init  # type: ignore[method-assign]
     Http2Connection.protocol_error = _protocol_error  # type: ignore[method-assign]
     Http2Connection.head = None  # type: ignore[attr-defined]  # how many came before the one that has begun, and when
     Http2Connection.sweep_at = _SWEEP_AT  # type: ignore[attr-defined]
@@ -112,19 +118,56 @@ def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None
         yield from _expect_head(self)
     if len(self.streams) > self.sweep_at:
         _sweep(self)
-    buffers, queue = self.h2_conn.stream_buffers, getattr(self, "stream_queue", None)
-    if not buffers and not queue:
+    buffers = self.h2_conn.stream_buffers
+    if not buffers:
         _held.pop(self.conn, None)
         return
     held = sum(len(chunk.data) + _CHUNK_BYTES for buffer in buffers.values() for chunk in buffer)
-    for queued in queue.values() if queue else ():  # for the upstream to take one more stream
-        held += sum(len(getattr(event, "data", b"")) + _CHUNK_BYTES for event in queued)
     _held[self.conn] = held
     if held > bounds.limits.most_held_bytes:
         buffers.clear()
-        text = "both sides send and don't take what waits for them"
-        bounds.reached(self.context.client.id, "most_held_bytes", text)
+        bounds.reached(self.context.client.id, "most_held_bytes", _DEADLOCK)
         yield commands.CloseConnection(self.context.client)
+
+
+def _client_init(self: Any, context: Any) -> None:
+    """As stock, but what waits for the upstream to take one more stream is counted, too."""
+    _stock_client_init(self, context)
+    self.stream_queue = _Places(context.client, self.conn)
+
+
+class _Places(defaultdict[int, list[Any]]):
+    """Events of streams that wait for a place at an upstream."""
+
+    def __init__(self, client: Connection, upstream: Connection) -> None:
+        super().__init__(lambda: _Waiting(client, upstream))
+        self._upstream = upstream
+
+    def pop(self, key: int, *default: Any) -> Any:
+        events = super().pop(key, *default)
+        left = _queued.get(self._upstream, 0) - sum(map(_size, events))
+        if left > 0:
+            _queued[self._upstream] = left
+        else:
+            _queued.pop(self._upstream, None)
+        return events
+
+
+class _Waiting(list[Any]):
+    def __init__(self, client: Connection, upstream: Connection) -> None:
+        super().__init__()
+        self._client, self._upstream = client, upstream
+
+    def append(self, event: Any) -> None:
+        super().append(event)
+        _queued[self._upstream] = queued = _queued.get(self._upstream, 0) + _size(event)
+        if queued > bounds.limits.most_held_bytes:
+            bounds.reached(self._client.id, "most_held_bytes", _DEADLOCK)
+            bounds.end_soon(self._client.id)
+
+
+def _size(event: Any) -> int:
+    return len(getattr(event, "data", b"")) + _CHUNK_BYTES
 
 
 def _status(self: Any, event: ResponseProtocolError) -> int | None:
@@ -189,18 +232,20 @@ def _named(headers: Any) -> Any:
 async def _drain_writers(self: ConnectionHandler) -> None:
     """As stock: awaited between two reads, so that a slow peer slows the other one. HTTP/2's windows count, too."""
     await _stock_drain_writers(self)
-    while (_held or waiting.any_waits()) and _must_wait(self):  # noqa: ASYNC110 - what is waited for is counted by code without an event
+    while holding() and _must_wait(self):  # noqa: ASYNC110 - what is waited for is counted by code without an event
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def holding() -> bool:
     """Whether anything waits for a peer's window, or for an upstream that is being dialled, anywhere."""
-    return bool(_held) or waiting.any_waits()
+    return bool(_held or _queued) or waiting.any_waits()
 
 
 def is_full(connection: Connection) -> bool:
     """Whether so much waits for this peer's window that what it comes from shouldn't be read."""
-    return bool(_held) and _held.get(connection, 0) > bounds.limits.held_bytes
+    if not _held and not _queued:
+        return False
+    return _held.get(connection, 0) + _queued.get(connection, 0) > bounds.limits.held_bytes
 
 
 def _must_wait(handler: ConnectionHandler) -> bool:

@@ -179,6 +179,9 @@ class Http2(asyncio.Protocol):
                     self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
                 case h2.events.StreamEnded():
                     self._answer(event.stream_id or 0)
+                case h2.events.StreamReset():
+                    self._left.pop(event.stream_id or 0, None)
+                    self._paths.pop(event.stream_id or 0, None)
                 case h2.events.WindowUpdated():
                     pass
         self._pump()
@@ -201,6 +204,8 @@ class Http2(asyncio.Protocol):
         self._left[stream] = size
 
     def _second_event(self, stream: int) -> None:
+        if stream not in self._paths:
+            return  # reset meanwhile
         self._h2.send_data(stream, b"data: second\n\n", end_stream=True)
         self._transport.write(self._h2.data_to_send())
 

@@ -1,0 +1,1 @@
+"""Each limit, reached on purpose, while another connection goes on undisturbed."""
