@@ -59,7 +59,8 @@ def settle(message: Message) -> None:
 def settle_exchange(flow: HTTPFlow) -> None:
     """What an answer may be depends on what was asked; one that may not be is given a status that `settle` refuses."""
     assert flow.response is not None
-    if flow.response.status_code == 101 and "upgrade" not in flow.request.headers:
+    unasked = flow.response.status_code == 101 and "upgrade" not in flow.request.headers
+    if unasked or (flow.response.is_http2 and flow.server_conn.alpn != b"h2"):
         flow.response.status_code = 100
     if flow.request.http_version == "HTTP/1.0":
         # RFC 9112, section 6.1: such a client knows no chunks. What they held is sent, and its end closes.

@@ -206,24 +206,17 @@ def _bracketed(host: str) -> str:
 def _canonicalise(request: http.Request, host: str, port: int) -> None:
     """What is forwarded goes to the proven name, in origin-form, without what was meant for a proxy."""
     request.data.host, request.data.port = host, port
-    is_http2 = request.http_version == "HTTP/2.0"
-    if "host" not in request.headers and not (is_http2 and request.authority):
-        # Without one, an upstream of many names would choose by itself (HTTP/1.0, absolute-form, HTTP/2).
-        default = 443 if request.scheme == "https" else 80
-        authority = _bracketed(host) if port == default else f"{_bracketed(host)}:{port}"
-        if is_http2:
-            request.authority = authority
-        else:
-            request.headers.insert(0, "Host", authority)
-    elif "host" in request.headers:
-        said = request.headers["host"]
-        judged = str(parse_authority(said.strip()))  # spellings of one host are read in two ways, U-labels for one
-        if said.lower() != judged:
-            request.headers["host"] = judged
-    if not is_http2:
+    said = request.headers.get("host", "")
+    if request.http_version == "HTTP/2.0":
+        request.authority = _spelled(request.authority or said, request.scheme, host, port)
+        request.headers.pop("host", None)  # RFC 9113, section 8.3.1
+    else:
         request.authority = ""
-    elif request.authority:
-        request.headers.pop("host", None)  # RFC 9113, section 8.3.1: the one that counts says the same
+        if not said:
+            request.headers.pop("host", None)
+            request.headers.insert(0, "Host", _spelled("", request.scheme, host, port))
+        elif (spelled := _spelled(said, request.scheme, host, port)) != said:
+            request.headers["host"] = spelled
     request.data.method = request.method.encode()  # as it was judged; methods are case-sensitive
     request.data.path = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], request.data.path)  # RFC 3986, section 2.1
     for name in ("proxy-connection", "proxy-authorization"):
@@ -231,6 +224,16 @@ def _canonicalise(request: http.Request, host: str, port: int) -> None:
     if "upgrade" in request.headers and not _is_websocket(request):
         for name in ("upgrade", "http2-settings"):
             request.headers.pop(name, None)
+
+
+def _spelled(said: str, scheme: str, host: str, port: int) -> str:
+    """How the authority is written that is forwarded: as it was said, unless that has a second reading (U-labels)."""
+    if not said:
+        # Without one, an upstream of many names would choose by itself (HTTP/1.0, absolute-form, HTTP/2).
+        bracketed = _bracketed(host)
+        return bracketed if port == (443 if scheme == "https" else 80) else f"{bracketed}:{port}"
+    judged = str(parse_authority(said.strip()))
+    return said if said.lower() == judged else judged
 
 
 def _is_websocket(request: http.Request) -> bool:

@@ -16,7 +16,15 @@ from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
-from mitmproxy.proxy.layers.http._events import ErrorCode, HttpEvent, RequestHeaders, RequestTrailers, ResponseTrailers
+from mitmproxy.proxy.layers.http._events import (
+    ErrorCode,
+    HttpEvent,
+    RequestData,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseData,
+    ResponseTrailers,
+)
 
 from addons import bounds
 from sidecar.problem import MEDIA_TYPE, Problem
@@ -171,8 +179,8 @@ def _read_request(self: Any, event: events.Event) -> layer.CommandGenerator[None
 
 def _send_request(self: Any, event: Any) -> layer.CommandGenerator[None]:
     """As stock; what came by HTTP/2 without a length is sent in chunks, and without its trailers."""
-    if isinstance(event, RequestTrailers):
-        return
+    if isinstance(event, RequestTrailers) or (isinstance(event, RequestData) and not event.data):
+        return  # an empty chunk would be the last
     if isinstance(event, RequestHeaders) and event.request.is_http2 and not event.end_stream:
         headers = event.request.headers
         if "content-length" not in headers:
@@ -181,8 +189,8 @@ def _send_request(self: Any, event: Any) -> layer.CommandGenerator[None]:
 
 
 def _send_answer(self: Any, event: Any) -> layer.CommandGenerator[None]:
-    """As stock, without trailers."""
-    if not isinstance(event, ResponseTrailers):
+    """As stock, without trailers, and without an empty chunk, which would be the last."""
+    if not isinstance(event, ResponseTrailers) and not (isinstance(event, ResponseData) and not event.data):
         yield from _stock_send_answer(self, event)
 
 

@@ -10,11 +10,10 @@ from collections import defaultdict
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import h2.exceptions
 import h2.utilities
 from h2.errors import ErrorCodes
-from h2.events import StreamReset
-from h2.exceptions import DenialOfServiceError, TooManyStreamsError
+from h2.events import RequestReceived, StreamReset
+from h2.exceptions import DenialOfServiceError, ProtocolError, TooManyStreamsError
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http._events import RequestData, ResponseData, ResponseProtocolError
@@ -36,6 +35,7 @@ _stock_handle_event: Any = Http2Connection._handle_event
 _stock_protocol_error: Any = Http2Connection.protocol_error
 _stock_init: Any = BufferedH2Connection.__init__
 _stock_receive_data: Any = BufferedH2Connection.receive_data
+_stock_handle_h2_event: Any = Http2Server.handle_h2_event
 _stock_drain_writers: Any = ConnectionHandler.drain_writers
 _stock_check_host: Any = h2.utilities._check_host_authority_header
 _stock_client_init: Any = Http2Client.__init__
@@ -47,6 +47,7 @@ _DEADLOCK = "both sides send and don't take what waits for them"
 
 def install() -> None:
     """Replace the methods and the one check; a second call changes nothing."""
+    Http2Server.handle_h2_event = _handle_h2_event  # type: ignore[method-assign]
     h2.utilities._check_host_authority_header = _check_host  # type: ignore[assignment]
     BufferedH2Connection.MAX_CLOSED_STREAMS = _CLOSED_STREAMS
     BufferedH2Connection.__init__ = _init  # type: ignore[method-assign]
@@ -213,6 +214,17 @@ def _look_at_head(self: Any) -> layer.CommandGenerator[None]:
     yield from self.protocol_error(text)
 
 
+def _handle_h2_event(self: Http2Server, event: Any) -> layer.CommandGenerator[bool]:
+    """As stock, but a request whose length says that there is more than its head is none (RFC 9113, section 8.1.1)."""
+    if isinstance(event, RequestReceived) and event.stream_ended:
+        length = next((value for name, value in event.headers if name == b"content-length"), b"0")
+        if length.strip(b"0"):
+            self.h2_conn.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return False
+    ended: bool = yield from _stock_handle_h2_event(self, event)
+    return ended
+
+
 def _check_host(headers: Any, flags: Any) -> Any:
     """As stock, but for one thing: Host may differ from ``:authority``, which `addons.gate` answers with 421."""
     if flags.is_response_header or flags.is_trailer or flags.is_push_promise:
@@ -226,7 +238,7 @@ def _named(headers: Any) -> Any:
         named = named or header[0] in (b":authority", b"host")
         yield header
     if not named:
-        raise h2.exceptions.ProtocolError("Request header block does not have an :authority or Host header.")
+        raise ProtocolError("Request header block does not have an :authority or Host header.")
 
 
 async def _drain_writers(self: ConnectionHandler) -> None:

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import h11
@@ -14,11 +15,20 @@ from tests.live.sidecars import SECONDS, until
 
 MARK: Final = re.compile(rb"m[0-9]+z")
 
-type Answer = Callable[[bytes, bytes], bytes]  # (method, target) -> what is sent
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an upstream sends, and whether it closes then."""
+
+    data: bytes
+    closes: bool = False
 
 
-def ok(method: bytes, target: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if method == b"HEAD" else b"ok")
+type Answer = Callable[[bytes, bytes], Reply]  # of method and target
+
+
+def ok(method: bytes, target: bytes) -> Reply:
+    return Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if method == b"HEAD" else b"ok"))
 
 
 class Recorded:
@@ -56,6 +66,9 @@ class _Upstream(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._recorded.open += 1
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            transport.close()
         self._data = self._recorded.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,10 +89,11 @@ class _Upstream(asyncio.Protocol):
                 case h11.Request():
                     self._head = event
                 case h11.EndOfMessage():
-                    self._transport.write(self._answer(self._head.method, self._head.target))
+                    reply = self._answer(self._head.method, self._head.target)
+                    self._transport.write(reply.data)
                     self._reader.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
                     self._reader.send(h11.EndOfMessage())
-                    if self._reader.our_state is h11.MUST_CLOSE:
+                    if reply.closes or self._reader.our_state is h11.MUST_CLOSE:
                         self._transport.close()
                         return
                     self._reader.start_next_cycle()
@@ -87,9 +101,32 @@ class _Upstream(asyncio.Protocol):
                     return
 
 
+class Downgrade:
+    """TLS that chooses HTTP/2 for one connection, the next one after `begin`, and HTTP/1 for all others."""
+
+    def __init__(self, h2: ssl.SSLContext, http1: ssl.SSLContext) -> None:
+        h2.set_alpn_protocols(["h2"])
+        http1.set_alpn_protocols(["http/1.1"])
+        self.context, self._http1, self._first = h2, http1, False
+        h2.sni_callback = self._choose
+
+    def begin(self) -> None:
+        self._first = True
+
+    def _choose(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+        if not self._first:
+            connection.context = self._http1
+        self._first = False
+
+
 @contextmanager
 def recording(context: ssl.SSLContext | None, answer: Answer = ok) -> Iterator[tuple[int, Recorded]]:
-    """Serve on a free port from a thread; gives the port and what comes."""
+    """
+    Serve HTTP/1 on a free port from a thread; gives the port and what comes.
+
+    Args:
+        context: For TLS. Connections that have chosen HTTP/2 are closed at once, and not counted.
+    """
     recorded, started, port = Recorded(), threading.Event(), 0
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 

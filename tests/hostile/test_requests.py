@@ -77,6 +77,7 @@ def outcomes(folder: Path, mutations: Sequence[Mutation], *, tls: bool) -> list[
         with running(folder / "sidecar", POLICY, *arguments) as sidecar, ThreadPoolExecutor(AT_ONCE) as pool:
             host = f"up.test:{port}"
             list(pool.map(lambda m: send(port, host, m[1], m[0], recorded, sidecar, tls=tls), marks.items()))
+        sidecar.stop()  # then all events are written
         upstream, judged = recorded.by_mark(), dict[str, list[tuple[str, str]]]()
         for event in sidecar.events("request_allowed"):
             if (found := MARK.search(event["path"].encode())) is not None:
