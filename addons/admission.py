@@ -48,6 +48,8 @@ class Admission:
             return
         record = self.ledger.of(data.client.id)
         host, port = data.server.address[:2]
+        for oldest in internals.close_oldest_upstreams(data.client.id, data.server, self._limits.upstreams_per_client):
+            self._dialled.discard(oldest)  # its end is told later
         most = self._limits.upstream_connections
         if len(self._dialled) >= most:
             detail = f"{most} upstream connections are open, and no more allowed"
@@ -56,7 +58,6 @@ class Admission:
             data.server.error = detail
             return
         self._dialled.add(data.server)
-        internals.close_oldest_upstreams(data.client.id, data.server, self._limits.upstreams_per_client)
 
     def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
         self._dialled.discard(data.server)

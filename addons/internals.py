@@ -78,14 +78,16 @@ def end_upstream(connection_id: str, server: connection.Server, why: str) -> Non
         io.handler.cancel(why)
 
 
-def close_oldest_upstreams(connection_id: str, newest: connection.Server, most: int) -> None:
-    """Leave a client no more than *most* upstream connections, *newest* among them."""
+def close_oldest_upstreams(connection_id: str, newest: connection.Server, most: int) -> list[Any]:
+    """Leave a client no more than *most* upstream connections, *newest* among them; gives those that are closed."""
     handler = _handler(connection_id)
     if handler is None or len(handler.transports) <= most + 1:
-        return
+        return []
     others = [server for server in handler.transports if server not in (handler.client, newest)]
-    for server in others[: len(others) + 1 - most]:
+    oldest = others[: len(others) + 1 - most]
+    for server in oldest:
         end_upstream(connection_id, server, "the oldest of too many")
+    return oldest
 
 
 async def wake(connection_id: str) -> None:

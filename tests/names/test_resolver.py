@@ -13,7 +13,9 @@ from mitmproxy import dns, options
 from mitmproxy.addons import core, dns_resolver, next_layer, proxyserver
 from mitmproxy.master import Master
 
+from addons import bounds
 from addons.resolver import Resolver
+from sidecar.limits import Limits
 from sidecar.names.channel import Throttle
 from sidecar.names.desk import Desk
 from sidecar.names.handed_out import HandedOut
@@ -46,6 +48,7 @@ class Scene:
     port: int
     synthetic: SyntheticNames
     upstream: Stub
+    ours: Resolver = field(init=False)
     denied: list[tuple[str, str, str, int]] = field(default_factory=list)
 
     async def udp(self, query: dns.DNSMessage) -> dns.DNSMessage:
@@ -90,6 +93,7 @@ async def resolver(
             lambda *denied: scene.denied.append(denied),
             throttle=Throttle(burst=2, per_s=0),
         )
+        scene.ours = ours
         master = Master(options.Options(mode=["dns@127.0.0.1:0"]))
         server = proxyserver.Proxyserver()
         # The stock resolver comes first here, as it does under mitmdump: ours has to take it away.
@@ -206,6 +210,33 @@ def test_a_defect_is_servfail_and_nothing_is_sent_on(name: str) -> None:
             assert scene.upstream.asked == []
 
     asyncio.run(scene_())
+
+
+@pytest.mark.live
+def test_questions_beyond_those_that_may_wait_get_servfail_and_the_others_their_answer() -> None:
+    answer = asyncio.Event()
+
+    async def slow(question: Question) -> Message:
+        await answer.wait()
+        async with stub_resolver(UPSTREAM) as stub:
+            return await Upstream([stub.server]).ask(question)
+
+    async def scene_() -> None:
+        bounds.use(Limits(dns_questions=2))
+        async with resolver(upstream=slow) as scene:
+            waiting = [asyncio.create_task(scene.udp(query("real.test", id_=number))) for number in range(2)]
+            while scene.ours._asking < 2:
+                await asyncio.sleep(0.01)
+            assert (await scene.udp(query("real.test", id_=9))).response_code == Rcode.SERVFAIL
+            assert scene.denied == [("real.test", "A", "overload", 0)]
+            assert len((await scene.udp(query("outside.test"))).answers) == 1  # needs no resolver
+            answer.set()
+            assert [addresses(await one) for one in waiting] == [[str(REAL)]] * 2
+
+    try:
+        asyncio.run(scene_())
+    finally:
+        bounds.use(Limits())
 
 
 @pytest.mark.live
