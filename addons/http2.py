@@ -64,7 +64,7 @@ def _init(self: BufferedH2Connection, config: Any) -> None:
     """As stock, within our limits."""
     _stock_init(self, config)
     self.local_settings.max_concurrent_streams = bounds.limits.http2_streams
-    self.local_settings.max_header_list_size = self.decoder.max_header_list_size = bounds.limits.head_bytes
+    self.local_settings.max_header_list_size = self.decoder.max_header_list_size = bounds.limits.http2_head_bytes
     self.local_settings.acknowledge()  # in force at once
     self.incoming_buffer = Frames(server=not config.client_side)
     self.reached = None  # type: ignore[attr-defined]
@@ -84,7 +84,10 @@ def _receive_data(self: Any, data: bytes) -> list[Any]:
         self.reached = ("http2_streams", f"more than {bounds.limits.http2_streams} streams at once")
         raise
     except DenialOfServiceError:
-        self.reached = ("head_bytes", f"a head is larger than {bounds.limits.head_bytes} bytes when it is unpacked")
+        self.reached = (
+            "http2_head_bytes",
+            f"a head is larger than {bounds.limits.http2_head_bytes} bytes when it is unpacked",
+        )
         raise
     return received
 

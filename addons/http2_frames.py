@@ -125,8 +125,8 @@ class Frames(FrameBuffer):
     def _count(self, frame: Frame, size: int) -> None:
         if isinstance(frame, HeadersFrame | ContinuationFrame | PushPromiseFrame):
             self._block_bytes += size
-            if self._block_bytes > (most := bounds.limits.head_bytes):
-                raise TooMuch("head_bytes", f"a head is larger than {most} bytes")
+            if self._block_bytes > (most := bounds.limits.http2_head_bytes):
+                raise TooMuch("http2_head_bytes", f"a head is larger than {most} bytes")
         if isinstance(frame, HeadersFrame) and (self._server or "END_STREAM" in frame.flags):
             self._idle.give(_PER_REQUEST)
             self._resets.give(0.5)

@@ -86,8 +86,12 @@ class Limits:
     )  # fmt: skip
     # size
     head_bytes: int = _limit(
-        65_536, 4096, 1 << 24, "the head of a request or a response, HTTP/2's as it is on the wire and as it is read",
-        _AND_CLOSING, "431; GOAWAY; 502 where it is the upstream's", Reason.HEAD_TOO_LARGE,
+        262_144, 4096, 1 << 24, "the head of a request or a response, over HTTP/1",
+        _AND_CLOSING, "431; 502 where it is the upstream's", Reason.HEAD_TOO_LARGE,
+    )  # fmt: skip
+    http2_head_bytes: int = _limit(
+        65_536, 4096, 1 << 24, "the same over HTTP/2, as it is on the wire and as it is read",
+        _AND_CLOSING, f"{_GOAWAY}; 502 where it is the upstream's", Reason.HEAD_TOO_LARGE,
     )  # fmt: skip
     unread_bytes: int = _limit(
         262_144, 4096, 1 << 28, "what is sent behind a request before that is answered; a chunk's first line; trailers",

@@ -26,7 +26,7 @@ _HINTS = {
     Reason.OVERLOAD: "The sidecar is at one of its limits. Retrying later helps.",
     Reason.TOO_MANY_CONNECTIONS: "The workload has too many connections open. Reuse them, or close some.",
     Reason.HEAD_TOO_SLOW: "Send the whole head of a request at once.",
-    Reason.HEAD_TOO_LARGE: "Send fewer or smaller headers; the operator can raise head_bytes.",
+    Reason.HEAD_TOO_LARGE: "Send fewer or smaller headers; the operator of the sidecar can raise the limit.",
     Reason.INTERNAL_ERROR: "A defect of the sidecar, which refuses when in doubt. Its log has the details.",
 }
 

@@ -163,7 +163,7 @@ def test_a_changed_file_is_put_in_force(scene: Scene, write: Callable[[Path, str
     assert loaded["source"] == str(scene.file)
     with secure(scene.sidecar, f"one.test:{scene.port}") as sock:
         assert ask(sock, get(f"one.test:{scene.port}")).reason == "rule_deny"
-    assert scene.sidecar.events("request_denied")[-1]["policy_generation"] == loaded["generation"]
+        scene.sidecar.event("request_denied", policy_generation=loaded["generation"])
 
 
 def test_a_config_map_is_followed_through_its_links(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ STREAMS, RESETS, FRAMES = 20, 30, 300
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     limits = (f"http2_streams={STREAMS}", f"http2_resets_per_minute={RESETS}", f"http2_frames_per_minute={FRAMES}")
-    with scene_with(tmp_path_factory.mktemp("http2"), *limits, "head_bytes=8192", "held_bytes=1000000") as scene:
+    with scene_with(tmp_path_factory.mktemp("http2"), *limits, "http2_head_bytes=8192", "held_bytes=1000000") as scene:
         yield scene
 
 
@@ -136,9 +136,9 @@ def bomb(heads: Heads) -> Iterator[Frame]:
         (windows, "http2_frames_per_minute"),
         (unknown, "http2_frames_per_minute"),
         (empty_data, "http2_frames_per_minute"),
-        (continuations, "head_bytes"),
+        (continuations, "http2_head_bytes"),
         (many_streams, "http2_streams"),
-        (bomb, "head_bytes"),
+        (bomb, "http2_head_bytes"),
     ],
 )
 def test_a_flood_ends_its_own_connection_and_no_other(
