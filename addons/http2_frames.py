@@ -101,7 +101,7 @@ class Frames(FrameBuffer):
         """Make one frame of those that follow each other: what is done for each is dear, and some send bytes singly."""
         data, start, pieces = self._data, self._start, [frame.data]
         room = self.max_frame_size - len(frame.data)
-        while len(data) - start >= _HEAD_BYTES and not frame.flags & {"END_STREAM", "PADDED"}:
+        while len(data) - start >= _HEAD_BYTES and frame.flags.isdisjoint(("END_STREAM", "PADDED")):
             size = int.from_bytes(data[start : start + 3])
             # A frame of DATA without padding, of the same stream, that is there whole and carries something.
             same = data[start + 3] == 0 and data[start + 4] in (0, 1)
