@@ -63,6 +63,9 @@ compose-demo: image ## Allowed, denied, and around the sidecar: a workload under
 	  echo "\$$ curl $$url" && $(COMPOSE) exec --no-TTY workload curl -sS --max-time 20 "$$url" </dev/null | head -c 600 && echo; \
 	done && $(COMPOSE) logs --no-log-prefix sidecar
 
+fuzz: $(VENV)/.dev ## Fuzz whatever reads bytes, by coverage; MINUTES=5 in all
+	$(BIN)/python -m tests.fuzz $(or $(MINUTES),5)
+
 bench: $(VENV)/.dev ## CPU per operation: plain mitmdump and the sidecar, side by side
 	$(BIN)/python -m bench
 
@@ -74,4 +77,4 @@ lock: ## Refresh the lock files from pyproject.toml
 clean: ## Remove what make has made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
-.PHONY: help venv demo lint format test-fast test test-heavy test-breaks bench lock clean image compose-demo
+.PHONY: help venv demo lint format test-fast test test-heavy test-breaks fuzz bench lock clean image compose-demo

@@ -99,6 +99,8 @@ class InterceptTls(ClientTLSLayer):
         yield from super().on_handshake_error(err)
 
     def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        if self.tls is None:
+            return  # behind a ClientHello that was none, in a segment of its own
         failed = False
         # None of these commands blocks this layer, so a plain loop loses no reply.
         for command in super().receive_data(data):
