@@ -73,15 +73,19 @@ class Child:
         if program is None:
             self.error = f"{self._command[0]!r} isn't a program on the PATH; write the command after --"
             return
+        loop, early = asyncio.get_running_loop(), list[signal.Signals]()
+        for number in _FORWARDED:
+            loop.add_signal_handler(number, early.append, number)  # it may run before we are told that it does
         try:
             process = await self._place.start(program, self._command[1:], self._variables)
         except OSError as e:
             self.error = f"{program}: can't be run: {e.strerror}"
             return
-        loop = asyncio.get_running_loop()
         for number in _FORWARDED:
             # Of a Ctrl-C the terminal has told the command already; a second one would end its clean-up.
             loop.add_signal_handler(number, _forward, process, number)
+        for number in early:
+            _forward(process, number)
         try:
             code = await process.wait()
         except asyncio.CancelledError:

@@ -9,11 +9,7 @@ counters take a lock and several microseconds each time.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from sidecar import __version__
 from sidecar.events.model import (
@@ -38,7 +34,11 @@ from sidecar.events.model import (
 )
 from sidecar.reasons import HandshakeReason
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"  # prometheus_client's CONTENT_TYPE_PLAIN_0_0_4
 
 # Seconds: from an answer out of a cache to a long poll. WebSockets lie beyond.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -100,14 +100,13 @@ class Gauges:
 
 class Metrics:
     """
-    One sidecar's metrics, in a registry of their own.
+    One sidecar's metrics: what its client library takes for a registry.
 
     Args:
         gauges: Called at each scrape.
     """
 
     def __init__(self, gauges: Callable[[], Gauges]) -> None:
-        self.registry = CollectorRegistry()
         self._gauges = gauges
         self._counts: dict[tuple[str, ...], int] = dict.fromkeys(_FROM_THE_START, 0)
         self._buckets, self._seconds = [0] * (len(_SECONDS) + 1), 0.0
@@ -131,7 +130,6 @@ class Metrics:
             LimitReached: lambda e: self._add(1 + e.suppressed, "limits_reached", e.limit),
             InternalError: lambda _: self._add(1, "internal_errors"),
         }
-        self.registry.register(self)
 
     def count(self, event: Event) -> None:
         """Count one event. Never raises; not thread-safe: the event log calls it under its lock."""
@@ -140,10 +138,14 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, in the text format 0.0.4 that every Prometheus reads."""
-        return generate_latest(self.registry)
+        from prometheus_client.exposition import generate_latest
 
-    def collect(self) -> Iterable[Metric]:
-        """The metric families as they are now; the registry calls this."""
+        return generate_latest(cast("CollectorRegistry", self))
+
+    def collect(self) -> "Iterable[Metric]":
+        """The metric families as they are now."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
         counts = self._counts.copy()  # in one step: another thread may be counting
         for name, counter in COUNTERS.items():
             family = CounterMetricFamily(f"egress_{name}", counter.text, labels=counter.labels)
@@ -170,7 +172,9 @@ class Metrics:
         info.add_metric([__version__], 1)
         yield info
 
-    def _durations(self) -> Metric:
+    def _durations(self) -> "Metric":
+        from prometheus_client.core import HistogramMetricFamily
+
         sums, total = [], 0
         for limit, count in zip((*_SECONDS, float("inf")), self._buckets.copy(), strict=True):
             total += count

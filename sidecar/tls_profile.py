@@ -39,4 +39,5 @@ def _context(method: int, ciphers: tuple[str, ...]) -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(":".join(ciphers).encode())
     context.set_options(SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # a connection that is idle holds none: 34 kB less
     return context

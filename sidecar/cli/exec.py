@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
 from sidecar import hardening, logs
 from sidecar.cli.options import (
@@ -28,7 +27,6 @@ from sidecar.cli.options import (
     UpstreamProxyUrl,
     words,
 )
-from sidecar.cli.tables import summary_table
 from sidecar.enforce.fence import NO_PROXY, Fence
 from sidecar.errors import CannotRun
 from sidecar.events.sinks import FileSink, StreamSink
@@ -93,6 +91,10 @@ def exec_(
     with ExitStack() as stack:
         fence = stack.enter_context(Fence.build((_LOOPBACK, 0))) if enforce else None  # before there are secrets
 
+        from sidecar.runtime.slim import slim
+
+        slim()
+
         from sidecar.child import Child, environment
         from sidecar.pki.session_ca import issue_session_ca
         from sidecar.runtime.engine import serve
@@ -146,6 +148,10 @@ def exec_(
         finally:
             summary = session.close()
     if not quiet:
+        from rich.console import Console
+
+        from sidecar.cli.tables import summary_table
+
         Console(stderr=True).print(summary_table(summary))
     if child.error is not None:
         raise CannotRun(child.error)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,39 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sidecar.cli.options import parse_listen, words
+from sidecar.cli.options import words
 from sidecar.errors import Exit, SidecarError
 from sidecar.fence.check import check as run_check
 from sidecar.fence.plan import NAME
 from sidecar.fence.verdict import Report, Result, Verdict
-from sidecar.hosts import Authority, HostError, IPAddress, parse_authority, parse_host
+from sidecar.hosts import Authority, HostError, parse_authority, parse_host
 
 app = typer.Typer(help="Prove the fence.", no_args_is_help=True)
 
 _ENDS = {signal.SIGTERM, signal.SIGINT}
 _STYLES = {Verdict.HELD: "green", Verdict.WORKS: "green", Verdict.SKIPPED: "dim"}
-
-
-class ControlSocketMode(StrEnum):
-    """Who may use the control socket: whoever can, can tell the sidecar that its fence holds."""
-
-    OWNER = "0600"
-    GROUP = "0660"
-
-    @property
-    def bits(self) -> int:
-        return int(self.value, 8)
-
-
-def parse_health_listen(text: str | None) -> tuple[tuple[IPAddress, int] | None, bool]:
-    """Where to serve health, None for the usual place; and whether to serve it at all."""
-    if text is None or text == "none":
-        return None, text is None
-    try:
-        return parse_listen(text), True
-    except SidecarError:
-        text = f"--health-listen {text!r} isn't ADDRESS:PORT; write '127.0.0.1:14120', or 'none'"
-        raise SidecarError(text) from None
 
 
 @app.callback()

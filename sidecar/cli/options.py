@@ -19,6 +19,17 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class ControlSocketMode(StrEnum):
+    """Who may use the control socket: whoever can, can tell the sidecar that its fence holds."""
+
+    OWNER = "0600"
+    GROUP = "0660"
+
+    @property
+    def bits(self) -> int:
+        return int(self.value, 8)
+
+
 PolicyFile = Annotated[
     Path, typer.Option("--policy", "-p", envvar="EGRESS_POLICY", metavar="FILE", help="The policy (YAML).")
 ]
@@ -183,3 +194,14 @@ def parse_listen(text: str) -> tuple[IPAddress, int]:
     if found is None or address is None or int(found[2]) > 65535:
         raise SidecarError(f"--listen {text!r} isn't ADDRESS:PORT; write '127.0.0.1:14101'")
     return address, int(found[2])
+
+
+def parse_health_listen(text: str | None) -> tuple[tuple[IPAddress, int] | None, bool]:
+    """Where to serve health, None for the usual place; and whether to serve it at all."""
+    if text is None or text == "none":
+        return None, text is None
+    try:
+        return parse_listen(text), True
+    except SidecarError:
+        text = f"--health-listen {text!r} isn't ADDRESS:PORT; write '127.0.0.1:14120', or 'none'"
+        raise SidecarError(text) from None

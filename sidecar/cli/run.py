@@ -12,9 +12,9 @@ import typer
 import uvloop
 
 from sidecar import hardening, logs
-from sidecar.cli.fence import ControlSocketMode, parse_health_listen
 from sidecar.cli.options import (
     AddUpstreamCa,
+    ControlSocketMode,
     DnsPort,
     DnsUpstream,
     DrainSeconds,
@@ -33,6 +33,7 @@ from sidecar.cli.options import (
     UpstreamCa,
     UpstreamProxyCredentials,
     UpstreamProxyUrl,
+    parse_health_listen,
     parse_listen,
     parse_server,
     words,
@@ -152,6 +153,10 @@ def run(
     ca = load_ca(ca_dir, datetime.now(UTC))
     check_coverage(loaded, ca)
 
+    from sidecar.runtime.slim import slim
+
+    slim()
+
     from addons.protocol import CanaryWatch
     from sidecar.control.service import Control, Sockets, open_health
     from sidecar.control.sockets import bind_control
@@ -210,9 +215,14 @@ def run(
     )
     more_addons = [CanaryWatch(running.ledger, control.canaries), *more_addons]
     if become is not None:
+        # What is imported late elsewhere: that user may be unable to read it.
+        import prometheus_client.exposition  # noqa: F401
+        import structlog  # noqa: F401
+
         hardening.become(become)
     hardening.report_capabilities(transparent=transparent)
 
+    del loaded, ca, upstreams, settings  # theirs is to be given up when another takes their place
     signals: list[int] = []  # the first ends the session, the second the wait for requests in flight
 
     async def until_signalled() -> None:

@@ -10,10 +10,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import web
-
+from sidecar.control.http import serving
 from sidecar.control.readiness import Facts, FenceMode, not_ready
-from sidecar.control.server import Status, control_app, health_app
+from sidecar.control.server import Status, control_routes, health_routes
 from sidecar.control.sockets import KeptReport
 from sidecar.errors import CannotRun
 from sidecar.events.model import CanaryFailed
@@ -25,7 +24,6 @@ from sidecar.metrics import Gauges, Metrics
 from sidecar.runtime.engine import Engine
 from sidecar.runtime.listeners import bind
 
-_END_SECONDS = 0.5  # for answers in flight, at the end
 HEALTH: Final = (IPv4Address("127.0.0.1"), 14120)
 
 _log = logging.getLogger(__name__)
@@ -66,7 +64,7 @@ class Control:
     async def service(self, engine: Engine) -> AsyncIterator[None]:
         """Serve while the proxy runs."""
         loop, sockets = asyncio.get_running_loop(), self._sockets
-        async with AsyncExitStack() as serving:
+        async with AsyncExitStack() as served:
 
             def facts() -> Facts:
                 return self._facts(engine)
@@ -74,20 +72,15 @@ class Control:
             if sockets.health is not None:
                 metrics = Metrics(lambda: self._gauges(engine))
                 engine.session.log.observe(metrics.count)
-                runner = await _runner(serving, health_app(facts, metrics))
-                await web.SockSite(runner, sockets.health).start()
+                await served.enter_async_context(serving(health_routes(facts, metrics), sockets.health))
             if sockets.control is not None:
-                app = control_app(lambda: self._status(engine), self.canaries, lambda r: self._take(engine, r))
-                runner = await _runner(serving, app)
-                assert runner.server is not None
-                # Not a SockSite: uvloop takes Unix sockets only here.
-                server = await loop.create_unix_server(runner.server, sock=sockets.control)
-                serving.callback(server.close)
+                routes = control_routes(lambda: self._status(engine), self.canaries, lambda r: self._take(engine, r))
+                await served.enter_async_context(serving(routes, sockets.control))
             if self._path is not None:
-                serving.callback(_remove, self._path)
+                served.callback(_remove, self._path)
             for held in sockets.held:
                 server = await loop.create_server(_HangUp, sock=held)
-                serving.callback(server.close)
+                served.callback(server.close)
             yield
 
     def _take(self, engine: Engine, report: Report) -> None:
@@ -185,14 +178,6 @@ def _remove(path: Path) -> None:
 class _HangUp(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         transport.close()
-
-
-async def _runner(serving: AsyncExitStack, app: web.Application) -> web.AppRunner:
-    # Keep-alive is short, since everyone in the pod may open connections to the health port.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS, keepalive_timeout=5)
-    await runner.setup()
-    serving.push_async_callback(runner.cleanup)
-    return runner
 
 
 def _text(address: Sequence[Any]) -> str:

@@ -1,6 +1,7 @@
 """mitmproxy as an engine: only the addons that are needed, our own listeners, a stop that lets requests finish."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -97,6 +98,7 @@ async def serve(
             session.announce(tuple(listen))
             session.expiry.start()
             await master.running()
+            settle()
             await stop
             await proxyserver.servers.update([])  # no new connections
             began = time.monotonic()
@@ -112,6 +114,18 @@ async def serve(
             engine.end_connection(str(connection_id), "the sidecar stops")
         await _until(lambda: not proxyserver.connections, _END_SECONDS)
         await master.done()
+
+
+def settle() -> None:
+    """
+    What has been made by now stays: the garbage collector needn't look at it again, and is on from here.
+
+    Policies, contexts and CAs are given up by a reload or a rotation all the same: nothing of theirs is a cycle, so
+    they end with the last reference.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 _eager_task = asyncio.create_eager_task_factory(asyncio.Task)

@@ -53,7 +53,7 @@ class Reloader:
     async def _reload(self) -> None:
         async with self._one_at_a_time:
             try:
-                policy = await asyncio.to_thread(_load, self._path)
+                policy = await asyncio.to_thread(_load, self._path, self._engine.session.policy())
                 self.files = (self._path, *files_of(policy, self._root_files))
                 warnings = await asyncio.to_thread(self._engine.session.check_policy, policy)
                 upstreams = await asyncio.to_thread(_load_upstreams, policy, self._root_files)
@@ -78,7 +78,7 @@ class Reloader:
                 session.announce_policy(session.policy(), warnings)
             return
         # Up to the event nothing awaits: whatever is judged is judged by the old policy, or by the new one.
-        policy, session.upstreams = session.policy.swap(policy), upstreams
+        policy = session.put_in_force(policy, upstreams)
         found = take_back(self._engine, policy)
         revoked = sum(revocation.ends_something for _, revocation in found)
         session.announce_policy(policy, warnings, revoked_connections=revoked)
@@ -129,11 +129,11 @@ def reloading(path: Path, *, signals: Collection[signal.Signals] = (), poll: boo
     return start
 
 
-def _load(path: Path) -> Policy:
-    """The policy; read again if it was being written meanwhile."""
+def _load(path: Path, known: Policy) -> Policy:
+    """The policy; *known* itself if the text is the same. Read again if it was being written meanwhile."""
     for _ in range(5):
         before = signature(path)
-        policy = load_policy(path)
+        policy = load_policy(path, known)
         if signature(path) == before:
             break
     return policy

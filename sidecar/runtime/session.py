@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Session:
     """The collaborators of one session. Made once; the addons get them through their constructors."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings = settings  # holds what is in force, too: what has been replaced is kept by nobody
         self.policy = PolicyStore(settings.policy)
         self.upstreams = settings.upstreams  # swapped whole, together with the policy that names their files
         self.log = EventLog(session=settings.session, sink=settings.sink, level=settings.level)
@@ -81,6 +81,7 @@ class Session:
     def rotate(self, ca: SessionCa, decided: Take) -> None:
         """Have *ca* sign from now on. Leaves of the old one, and TLS tickets, are forgotten; connections go on."""
         old, self._minter = self._minter, LeafMinter(ca, self.now, key=self._minter.key)
+        self.settings = replace(self.settings, ca=ca)
         self.log.emit(
             CaRotated(
                 subject=ca.certificate.subject.rfc4514_string(),
@@ -94,6 +95,12 @@ class Session:
             )
         )
         self.expiry.start()
+
+    def put_in_force(self, policy: Policy, upstreams: Upstreams) -> Policy:
+        """Have *policy* and *upstreams* count from now on; gives the policy as the next generation."""
+        policy, self.upstreams = self.policy.swap(policy), upstreams
+        self.settings = replace(self.settings, policy=policy, upstreams=upstreams)
+        return policy
 
     def announce(self, listen: tuple[str, ...]) -> None:
         """The first events of a session: what it runs with."""

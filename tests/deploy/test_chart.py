@@ -406,7 +406,7 @@ def known_metrics() -> set[str]:
         events_dropped=0,
         ready=True,
     )
-    found = {f"{f.name}_total" if f.type == "counter" else f.name for f in Metrics(lambda: gauges).registry.collect()}
+    found = {f"{f.name}_total" if f.type == "counter" else f.name for f in Metrics(lambda: gauges).collect()}
     others = {"kube_deployment_status_replicas_available"}  # kube-state-metrics
     webhook = (ROOT / "sidecar" / "inject" / "server.py").read_text()
     for name in re.findall(r'"(egress_inject_\w+)"', webhook):
