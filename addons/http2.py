@@ -16,6 +16,7 @@ from h2.events import RequestReceived, StreamReset
 from h2.exceptions import DenialOfServiceError, ProtocolError, TooManyStreamsError
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.layers.http._events import RequestData, ResponseData, ResponseProtocolError
 from mitmproxy.proxy.layers.http._http2 import Http2Client, Http2Connection, Http2Server
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
@@ -188,9 +189,12 @@ def _sweep(self: Any) -> None:
         del self.streams[stream]
     self.sweep_at = max(_SWEEP_AT, 2 * len(self.streams))
     if isinstance(self, Http2Client):
-        newest = self.h2_conn.highest_outbound_stream_id
-        for ours in [ours for ours in self.their_stream_id if ours <= newest and self.is_closed(ours)]:
-            self.our_stream_id.pop(self.their_stream_id.pop(ours), None)
+        # A stream that isn't known is given a new number: what a request still says must not come to be another's.
+        alive = next(of.streams for of in reversed(self.context.layers) if isinstance(of, HttpLayer))
+        for theirs, ours in list(self.our_stream_id.items()):
+            if theirs not in alive and self.is_closed(ours):
+                del self.our_stream_id[theirs]
+                self.their_stream_id.pop(ours, None)
 
 
 def _expect_head(self: Any) -> layer.CommandGenerator[None]:

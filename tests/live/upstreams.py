@@ -168,7 +168,9 @@ class Http2(asyncio.Protocol):
         transport.write(self._h2.data_to_send())  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        for event in self._h2.receive_data(data):
+        events = self._h2.receive_data(data)
+        reset = {event.stream_id for event in events if isinstance(event, h2.events.StreamReset)}
+        for event in events:
             match event:
                 case h2.events.RequestReceived():
                     headers = {str(name): str(value) for name, value in event.headers or ()}
@@ -177,7 +179,7 @@ class Http2(asyncio.Protocol):
                 case h2.events.DataReceived():
                     self._seen.body_bytes += len(event.data or b"")
                     self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
-                case h2.events.StreamEnded():
+                case h2.events.StreamEnded() if event.stream_id not in reset:
                     self._answer(event.stream_id or 0)
                 case h2.events.StreamReset():
                     self._left.pop(event.stream_id or 0, None)
