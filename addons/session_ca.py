@@ -16,7 +16,7 @@ from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.session_ca import CaConstraint
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
-from sidecar.tls_profile import server_context
+from sidecar.tls_profile import Fixed, server_context
 
 _ACCESS_DENIED, _UNRECOGNIZED_NAME = 49, 112  # alerts (RFC 8446, section 6.2; RFC 6066, section 3)
 
@@ -48,6 +48,7 @@ class SessionCaAddon:
         self._minter, self._now, self._ca_expired = minter, now, ca_expired
         self._contexts: OrderedDict[Host, tuple[SSL.Context, datetime]] = OrderedDict()
         self._of: LeafMinter | None = None
+        self._fixed: Fixed | None = None
 
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
         record = self.ledger.of(data.context.client.id)
@@ -86,19 +87,18 @@ class SessionCaAddon:
         minter, now = self._minter(), self._now()
         if minter is not self._of:
             self._contexts.clear()
-            self._of = minter
+            self._of, self._fixed = minter, None
         cached = self._contexts.get(host)
         if cached is not None and now < cached[1]:
             self._contexts.move_to_end(host)
             return cached[0]
         leaf = minter.mint(host)
+        if self._fixed is None:
+            # A root is in the trust bundle, or it is no use.
+            self._fixed = Fixed(minter.key, [c for c in minter.ca.chain if c.issuer != c.subject])
         context = server_context()
         context.set_session_id(b"egress-sidecar")
-        context.use_certificate(leaf)
-        context.use_privatekey(minter.key)
-        for certificate in minter.ca.chain:
-            if certificate.issuer != certificate.subject:  # a root is in the trust bundle, or it is no use
-                context.add_extra_chain_cert(certificate)
+        self._fixed.show(context, leaf)
         context.set_alpn_select_callback(_choose_alpn)
         # Half of what is left: near the CA's end a leaf is renewed more often, and never served after its own.
         self._contexts[host] = (context, now + (leaf.not_valid_after_utc - now) / 2)

@@ -1,10 +1,14 @@
 """Server-side TLS: verify the upstream, always."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from mitmproxy import connection, tls
+from mitmproxy.proxy import server_hooks
+from OpenSSL import SSL
 
 from addons import bounds, internals
 from addons.dial import let_retry
@@ -15,7 +19,8 @@ from sidecar.ledger import ConnectionRecord, Ledger
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
 from sidecar.upstreams.files import Upstreams
-from sidecar.upstreams.handshake import connection_to, objection_of
+from sidecar.upstreams.handshake import connection_to, listen_for_alerts, objection_of, session_of
+from sidecar.upstreams.sessions import Destination, Sessions
 
 
 @fails_closed
@@ -26,13 +31,16 @@ class UpstreamTls:
     Args:
         ledger: Is told of handshakes that fail.
         upstreams: Gives the contexts in force; asked for each handshake.
+        sessions: What is resumed; forgotten when other contexts come into force.
     """
 
     name = "egress_upstream_tls"
 
-    def __init__(self, ledger: Ledger, upstreams: Callable[[], Upstreams]) -> None:
+    def __init__(self, ledger: Ledger, upstreams: Callable[[], Upstreams], sessions: Sessions) -> None:
         self.ledger = ledger
         self._upstreams = upstreams
+        self._sessions, self._of = sessions, upstreams()
+        self._made: WeakKeyDictionary[connection.Server, tuple[Destination, SSL.Connection]] = WeakKeyDictionary()
 
     def tls_start_server(self, tls_start: tls.TlsData) -> None:
         server, client = tls_start.conn, tls_start.context.client
@@ -43,12 +51,28 @@ class UpstreamTls:
         server.alpn_offers = offers
         seconds = bounds.limits.handshake_seconds
         asyncio.get_running_loop().call_later(seconds, self._still_shaking, client.id, server, seconds)
-        tls_start.ssl_conn = connection_to(
-            host,
-            self._upstreams().context_for(host),
-            offers,
-            partial(self._refused_late, client.id, server.address[:2]),
-        )
+        refused = partial(self._refused_late, client.id, server.address[:2])
+        if (upstreams := self._upstreams()) is not self._of:
+            self._sessions.clear()
+            self._of = upstreams
+        context = upstreams.context_for(host)
+        peer = server.peername or server.address
+        destination = Destination(host.name, server.address[1], (peer[0], peer[1]), offers, context)
+        resumed = self._sessions.take(destination, time.time())
+        tls_start.ssl_conn = connection_to(host, context, offers, refused, resumed)
+        self._made[server] = (destination, tls_start.ssl_conn)
+
+    def tls_established_server(self, data: tls.TlsData) -> None:
+        assert data.ssl_conn is not None
+        listen_for_alerts(data.ssl_conn)
+
+    def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        if not data.server.tls_established or (made := self._made.pop(data.server, None)) is None:
+            return
+        destination, upstream = made
+        in_force = self._upstreams().context_for(parse_host(destination.host))
+        if destination.context is in_force and (kept := session_of(upstream)) is not None:
+            self._sessions.keep(destination, kept)
 
     def tls_failed_server(self, tls_failed: tls.TlsData) -> None:
         server = tls_failed.conn

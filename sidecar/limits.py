@@ -133,6 +133,10 @@ class Limits:
     leaf_contexts: int = _limit(
         1024, 1, 1_000_000, "hosts whose certificates are kept", "", "nothing: the one used longest ago is made again"
     )  # fmt: skip
+    tls_sessions: int = _limit(
+        1024, 1, 1_000_000, "upstreams whose TLS session is kept to be resumed", "",
+        "nothing: without one the whole handshake is made",
+    )  # fmt: skip
     dns_names: int = _limit(
         32_768, 1, 65_534, "names that get a synthetic address in a session", "`dns_denied`, `dns_range_full`",
         "SERVFAIL",

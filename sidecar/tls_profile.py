@@ -4,9 +4,12 @@ Mozilla's "intermediate" TLS profile, version 5.7 (https://ssl-config.mozilla.or
 DHE is in it for clients that are older than the oldest it names; all of those have ECDHE.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from OpenSSL import SSL
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL, crypto
 
 # TLS 1.2: forward secrecy and AEAD only. The suites of TLS 1.3 are OpenSSL's defaults, the same three as the profile's.
 CIPHERS = tuple(
@@ -32,6 +35,29 @@ def server_context() -> SSL.Context:
 def client_context(more_ciphers: tuple[str, ...] = ()) -> SSL.Context:
     """A client's: the profile's versions and suites, and OpenSSL's groups, which have a post-quantum one."""
     return _context(SSL.TLS_CLIENT_METHOD, (*CIPHERS, *more_ciphers))
+
+
+class Fixed:
+    """
+    What all leaves of a CA are shown with, as OpenSSL has it: pyOpenSSL makes it anew for each context.
+
+    Args:
+        key: The leaves'.
+        chain: What is sent behind a leaf.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]) -> None:
+        self._key = crypto.PKey.from_cryptography_key(key)
+        self._chain = [crypto.X509.from_cryptography(certificate) for certificate in chain]
+
+    def show(self, context: SSL.Context, leaf: x509.Certificate) -> None:
+        """Have *context* answer with *leaf*."""
+        lib: Any = SSL._lib  # type: ignore[attr-defined]
+        context.use_certificate(leaf)
+        SSL._openssl_assert(lib.SSL_CTX_use_PrivateKey(context._context, self._key._pkey) == 1)
+        for certificate in self._chain:
+            copy = lib.X509_dup(certificate._x509)  # the context frees it
+            SSL._openssl_assert(lib.SSL_CTX_add_extra_chain_cert(context._context, copy) == 1)
 
 
 def _context(method: int, ciphers: tuple[str, ...]) -> SSL.Context:

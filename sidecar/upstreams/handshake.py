@@ -1,5 +1,6 @@
 """A handshake with an upstream: OpenSSL verifies chain, name, validity and revocation; then come our own objections."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from sidecar.pki.staple import Staple, judge_staple, wants_staple
 from sidecar.pki.strict import Objection, objections
 from sidecar.policy.upstreams import Accept
 from sidecar.tls_profile import client_context
+from sidecar.upstreams.sessions import MAX_SECONDS, Kept
 from sidecar.upstreams.trust import Trust, UpstreamFileError
 
 # TLS 1.2's suites beyond the profile, by what accepts them.
@@ -46,9 +48,11 @@ class Handshake:
     refused: Callable[
         [str], None
     ]  # told OpenSSL's words for an alert about our certificate that comes when all is done
-    done: bool = False
+    resumes: bool = True  # what was verified holds for a while: no revocation list is asked
+    until: float = 0.0  # ``time.time()``; to when the session that is resumed may be
     ended: bool = False  # by an alert, once it was done
     certificates: dict[int, x509.Certificate] = field(default_factory=dict)  # verified by OpenSSL, by depth
+    verified: float = 0.0  # ``time.time()``
     objection: Objection | None = None
 
     @property
@@ -75,8 +79,7 @@ def make_context(trust: Trust, load_roots: Callable[[SSL.Context], None]) -> SSL
     context = client_context(_more_ciphers(trust.accept))
     context.set_verify(SSL.VERIFY_PEER, _verified)
     context.set_ocsp_client_callback(_stapled)
-    context.set_info_callback(_told)
-    context.set_app_data(trust.accept)
+    context.set_app_data((trust.accept, not trust.crls))
     if not trust.roots:
         load_roots(context)
     store = context.get_cert_store()
@@ -101,16 +104,26 @@ def make_context(trust: Trust, load_roots: Callable[[SSL.Context], None]) -> SSL
 
 
 def connection_to(
-    host: Host, context: SSL.Context, alpn: Sequence[bytes], refused: Callable[[str], None]
+    host: Host,
+    context: SSL.Context,
+    alpn: Sequence[bytes],
+    refused: Callable[[str], None],
+    resumed: Kept | None = None,
 ) -> SSL.Connection:
     """
     A connection whose handshake succeeds only with *host*; to be driven by whoever owns the socket.
 
     Args:
-        refused: Told of an alert about our certificate that comes after the handshake, as under TLS 1.3 it does.
+        refused: Told of an alert about our certificate that comes after the handshake, as under TLS 1.3 it does; from
+            `listen_for_alerts` on.
+        resumed: A session of the same host and context. Without it, or if the upstream has forgotten it, the chain is
+            verified.
     """
     upstream = SSL.Connection(context)
-    upstream.set_app_data(Handshake(context.get_app_data(), refused))
+    accept, resumes = context.get_app_data()
+    upstream.set_app_data(Handshake(accept, refused, resumes, resumed.until if resumed is not None else 0.0))
+    if resumed is not None:
+        upstream.set_session(resumed.session)
     if host.address is not None:
         _expect_address(upstream, host.address)  # and no SNI: an address is no server name (RFC 6066, section 3)
     else:
@@ -126,6 +139,42 @@ def objection_of(upstream: SSL.Connection) -> Objection | None:
     """What we have objected to; None where it was OpenSSL, or the other side."""
     handshake: Handshake = upstream.get_app_data()
     return handshake.objection
+
+
+def listen_for_alerts(upstream: SSL.Connection) -> None:
+    """The handshake is done. Not before: OpenSSL would tell of each of its thirty steps."""
+    lib, _ = _library()
+    lib.SSL_set_info_callback(upstream._ssl, _TOLD)
+
+
+def refused_by(upstream: SSL.Connection, refused: Callable[[str], None]) -> None:
+    """From now on *refused* is told of alerts about our certificate: the connection serves another client."""
+    handshake: Handshake = upstream.get_app_data()
+    handshake.refused = refused
+
+
+def is_resumed(upstream: SSL.Connection) -> bool:
+    """Whether what an earlier handshake has verified was taken over."""
+    lib, _ = _library()
+    return bool(lib.SSL_session_reused(upstream._ssl))
+
+
+def session_of(upstream: SSL.Connection) -> Kept | None:
+    """The session to resume, of a connection on which nothing is read or written any more; None if it mustn't be."""
+    handshake: Handshake = upstream.get_app_data()
+    if not handshake.resumes or handshake.ended:
+        return None
+    if is_resumed(upstream):
+        until = handshake.until
+    elif not handshake.certificates or wants_staple(handshake.chain[0]):
+        return None
+    else:
+        ends = min(certificate.not_valid_after_utc for certificate in handshake.chain)
+        until = min(handshake.verified + MAX_SECONDS, ends.timestamp())
+    # OpenSSL takes a session for a broken one where the connection is let go without a close_notify.
+    upstream.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+    session = upstream.get_session()
+    return Kept(session, until) if session is not None else None
 
 
 def ended_by_alert(upstream: SSL.Connection) -> bool:
@@ -160,6 +209,7 @@ def _verified(upstream: SSL.Connection, certificate: crypto.X509, error: int, de
     handshake.certificates[depth] = parsed
     if depth > 0:
         return True
+    handshake.verified = time.time()
     return not handshake.object_to(_objections(handshake.chain))
 
 
@@ -171,6 +221,8 @@ def _objections(chain: tuple[x509.Certificate, ...]) -> tuple[Objection, ...]:
 def _stapled(upstream: SSL.Connection, response: bytes, _: object) -> bool:
     """Asked once the chain is verified, whether a response came or not."""
     handshake: Handshake = upstream.get_app_data()
+    if is_resumed(upstream):
+        return True  # no certificate is shown then; one that must be stapled has no session that is kept
     leaf, issuer = (*handshake.chain, *handshake.chain[-1:])[:2]  # a root that is its own server's
     if not response and not wants_staple(leaf):
         return True
@@ -185,10 +237,8 @@ def _stapled(upstream: SSL.Connection, response: bytes, _: object) -> bool:
 
 
 def _told(upstream: SSL.Connection, where: int, value: int) -> None:
-    handshake: Handshake = upstream.get_app_data()
-    if where == SSL.SSL_CB_HANDSHAKE_DONE:
-        handshake.done = True
-    elif handshake.done and where == SSL.SSL_CB_READ_ALERT and value >> 8 == _FATAL:
+    if where == SSL.SSL_CB_READ_ALERT and value >> 8 == _FATAL:
+        handshake: Handshake = upstream.get_app_data()
         handshake.ended = True
         if alert := _OF_OUR_CERTIFICATE.get(value & 0xFF):
             handshake.refused(f"tlsv13 alert {alert}")
@@ -219,3 +269,11 @@ def _expect_address(upstream: SSL.Connection, address: IPAddress) -> None:
 def _library() -> tuple[Any, Any]:
     """What pyOpenSSL itself stands on: it has no functions for the expected name."""
     return SSL._lib, SSL._ffi  # type: ignore[attr-defined]
+
+
+def _info(ssl: Any, where: int, value: int) -> None:
+    if (upstream := SSL.Connection._reverse_mapping.get(ssl)) is not None:
+        _told(upstream, where, value)
+
+
+_TOLD = _library()[1].callback("void (*)(const SSL *, int, int)", _info)  # OpenSSL holds no reference to it
