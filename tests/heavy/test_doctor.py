@@ -179,5 +179,6 @@ def test_a_browser_with_a_database_of_its_own_is_mended_by_the_printed_line(tmp_
         subprocess.run(["sh", "-ec", line], env=variables, check=True)
 
         assert doctor()["trusted"] is True
+        sidecar.event("request_allowed")
         assert {line["host"] for line in sidecar.events("request_allowed")} == {TRUST_HOST}
         assert not sidecar.events("request_denied"), "a browser asks its maker for nothing"

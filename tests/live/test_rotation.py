@@ -109,7 +109,7 @@ def test_whatever_is_open_goes_on_and_new_connections_get_the_new_ca(tmp_path: P
             answered = http2.finish(stream)
             assert answered is not None and answered.body == b"data: first\n\ndata: second\n\n"
             assert _rest(download) > 50_000_000 - 1
-        events = sidecar.events()
+    events = sidecar.events()  # all of them: it has ended
     assert [e for e in events if e["event"] in ("request_failed", "tls_handshake_failed", "connection_denied")] == []
     assert seen.sent_bytes == 50_000_000
 
@@ -183,8 +183,8 @@ def test_12_rotations_under_load_lose_no_request(tmp_path: Path) -> None:
 
     with serving(root.context("one.test")) as (port, _), rotating(tmp_path, root) as (sidecar, secret):
         asyncio.run(storm())
-        events = sidecar.events()
 
+    events = sidecar.events()  # all of them: it has ended
     count = Counter(event["event"] for event in events)
     assert count["ca_rotated"] == 12 and count["ca_reload_failed"] == 0
     assert set(statuses) == {200} and statuses[200] == count["request_closed"] > 20

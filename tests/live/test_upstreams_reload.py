@@ -74,7 +74,7 @@ def test_a_new_client_certificate_is_shown_from_the_next_handshake_on(tmp_path: 
         sidecar_with(tmp_path, entry) as sidecar,
     ):
         assert status(sidecar, port) == 200
-        (before,) = sidecar.events("policy_loaded")
+        before = sidecar.event("policy_loaded")
         secret(mount, "..2", certificate("second", CLIENT_ROOT))
         loaded = next_event(sidecar, "policy_loaded", 1)
         assert status(sidecar, port) == 200

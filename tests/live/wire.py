@@ -1,6 +1,7 @@
 """Clients that say exactly what they are told: bytes through the proxy, TLS with a chosen SNI, HTTP/2 streams."""
 
 import http.client
+import io
 import json
 import os
 import socket
@@ -8,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import h2.config
 import h2.connection
@@ -93,9 +94,23 @@ def ask(sock: socket.socket, request: bytes, *, method: str = "GET") -> Answer:
     return answer(sock, method=method)
 
 
+class _Unbuffered:
+    """A socket's reading side that takes no byte more than it's asked for."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: Literal["rb"]) -> io.RawIOBase:
+        return self._sock.makefile(mode, buffering=0)
+
+
 def answer(sock: socket.socket, *, method: str = "GET") -> Answer:
-    response = http.client.HTTPResponse(sock, method=method)
+    # What follows a CONNECT's answer, maybe in the same segment, belongs to who reads the tunnel.
+    tunnels: Any = _Unbuffered(sock) if method == "CONNECT" else sock
+    response = http.client.HTTPResponse(tunnels, method=method)
     response.begin()
+    if method == "CONNECT" and response.status != 200:
+        response.fp = io.BufferedReader(response.fp)
     body = b"" if method == "CONNECT" and response.status == 200 else response.read()
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, body)
 
