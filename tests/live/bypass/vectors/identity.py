@@ -160,8 +160,8 @@ VECTORS = (
     _stream(
         "HTTP/2: another Host beside :authority",
         (places.ALLOWED, [("host", places.DENIED)]),
-        expected=("stream reset", *MALFORMED),
-        event="connection_closed",
+        expected=MISMATCH,
+        event="request_denied identity_mismatch",
     ),
     _stream(
         "HTTP/2: Host alone, of another name",
