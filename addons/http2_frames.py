@@ -10,7 +10,15 @@ from h2.errors import ErrorCodes
 from h2.exceptions import FrameDataMissingError, ProtocolError
 from h2.frame_buffer import FrameBuffer
 from hyperframe.exceptions import InvalidDataError, InvalidFrameError
-from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, PushPromiseFrame, RstStreamFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
 
 from addons import bounds
 
@@ -84,6 +92,8 @@ class Frames(FrameBuffer):
             try:
                 frame.parse_body(memoryview(bytes(data[start + _HEAD_BYTES : end])))
             except InvalidDataError as e:
+                if isinstance(frame, SettingsFrame):  # an acknowledgement with a payload (RFC 9113, section 6.5)
+                    raise FrameDataMissingError("Frame data where none may be") from e
                 raise ProtocolError("Received frame with non-compliant data") from e
             except InvalidFrameError as e:
                 raise FrameDataMissingError("Frame data missing or invalid") from e

@@ -60,7 +60,9 @@ class SessionCaAddon:
 
     def tls_start_client(self, tls_start: tls.TlsData) -> None:
         client = tls_start.context.client
-        record = self.ledger.of(client.id)
+        record = self.ledger.find(client.id)
+        if record is None:
+            raise exceptions.AddonHalt  # left while its upstream was dialled: there is nobody to make a leaf for
         record.left_early = not client.state & connection.ConnectionState.CAN_READ
         if (expired := self._ca_expired()) is not None:
             self.ledger.deny_connection(record, expired.reason, expired.detail)

@@ -56,7 +56,8 @@ def main(arguments: list[str]) -> int:
             runs = [line for line in output.splitlines() if line.startswith(("Done ", "stat::"))]
             print(f"{target}: {'nothing found' if code == 0 else f'exit {code}'} {' '.join(runs)}", flush=True)
             if code:
-                print(output[-6000:], flush=True)
+                said = [line for line in output.splitlines() if not line.startswith(("INFO:", "WARNING:"))]
+                print("\n".join(said)[-6000:], flush=True)
     return 1 if failed else 0
 
 

@@ -110,6 +110,7 @@ _SEEDS: Final[dict[str, Callable[[], list[bytes]]]] = {
     "client_hello": lambda: [
         HELLO,
         HELLO[:3] + CUT + HELLO[3:],
+        HELLO[:3] + CUT + HELLO[3:].replace(b"pinned.test", b"pinned.te{t"),
         b"\x16\x03\x01\0\5\1\0\0\1\0",
         b"GET / HTTP/1.1\r\n\r\n",
     ],
