@@ -34,7 +34,7 @@ def complaint(error: typer.TyperException) -> str:
         else:
             text = f"{option}{_given(error)}" + (f" (or {variable})" if variable else "") + f": {rest}"
     else:
-        text = text[:1].lower() + text[1:]
+        text = (text[:1].lower() + text[1:]).replace("': Value error, ", "': ")
     return text if context is None or text.endswith("?") else f"{text}; see {context.command_path} --help"
 
 

@@ -77,6 +77,10 @@ def _roots(roots: str, now: datetime, complaints: list[str]) -> Iterable[x509.Ce
                 "or give --roots certifi or a file"
             )
         return in_force(_read(found), now)[0]
+    if "/" not in roots and not Path(roots).exists():
+        raise TrustError(
+            f"--roots {roots!r}: no such file here; write 'certifi', 'system' or the path of a bundle in PEM"
+        )
     return _named((Path(roots),), now, complaints)
 
 

@@ -34,6 +34,12 @@ GROUP = typer.main.get_command(app)
             "--common-name is missing (or EGRESS_COMMON_NAME); see sidecar bootstrap --help",
             id="an option that is needed",
         ),
+        pytest.param(
+            ["trust", "layout", "rhell", "--out", "x"],
+            "invalid value for 'family': 'rhell' is not one of 'debian', 'alpine', 'rhel', 'distroless'; "
+            "see sidecar trust layout --help",
+            id="an argument that is none of several",
+        ),
         pytest.param(["exec"], "missing argument 'COMMAND'; see sidecar exec --help", id="a missing argument"),
         pytest.param(
             ["run", "--dns-upstream", "192.0.2.53"],

@@ -166,6 +166,11 @@ def test_a_key_in_any_source_is_refused_with_the_file_s_name(folder: Path, optio
         load_anchors([SESSION], Sources(**{option: (folder / "key",)}), NOW)  # type: ignore[arg-type]
 
 
+def test_a_mistyped_word_for_the_roots_is_no_missing_file() -> None:
+    with pytest.raises(TrustError, match="--roots 'systm': no such file here; write 'certifi', 'system' or"):
+        load_anchors([SESSION], Sources(roots="systm"), NOW)
+
+
 def test_a_source_that_is_not_there_is_told(folder: Path) -> None:
     with pytest.raises(CannotRun, match="missing: No such file"):
         load_anchors([SESSION], Sources(roots=str(folder / "missing")), NOW)
