@@ -160,12 +160,22 @@ class Egress:
             self.addons = [NotReady()]
 
     def _check_options(self) -> None:
-        for name, value in (FORCED | _HARMLESS).items():
-            if name in ctx.options and (getattr(ctx.options, name) or value) != value:
-                raise exceptions.OptionsError(f"{name} would undo what the egress sidecar promises; leave it out")
+        check_options()
         for spec in ctx.options.mode:
             if not isinstance(mode_specs.ProxyMode.parse(spec), mode_specs.RegularMode):
                 raise exceptions.OptionsError(f"mode {spec} isn't supported with the egress addons; use regular")
+
+
+def check_options() -> None:
+    """
+    Refuse what would undo a promise.
+
+    Raises:
+        OptionsError: It is set; mitmproxy then takes the change back.
+    """
+    for name, value in (FORCED | _HARMLESS).items():
+        if name in ctx.options and (getattr(ctx.options, name) or value) != value:
+            raise exceptions.OptionsError(f"{name} would undo what the egress sidecar promises; leave it out")
 
 
 async def _follow(session: Session, ca_dir: Path) -> None:

@@ -128,7 +128,7 @@ class Gate:
         self.ledger.allow_request(record, request, decision, policy)
         flow.response = builtin_response(flow)
         request.bytes_in = len(flow.response.raw_content or b"")
-        _discard_body(flow)
+        discard_body(flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         record = self.ledger.of(flow.client_conn.id)
@@ -150,10 +150,11 @@ class Gate:
     def _refuse(self, flow: http.HTTPFlow, record: ConnectionRecord, request: RequestRecord, problem: Problem) -> None:
         self.ledger.deny_request(record, request, problem, self._policy())
         flow.response = problem_response(flow, problem)
-        _discard_body(flow)
+        discard_body(flow)
 
 
-def _discard_body(flow: http.HTTPFlow) -> None:
+def discard_body(flow: http.HTTPFlow) -> None:
+    """What is refused has no use for a body."""
     flow.request.stream = True  # what still comes of an upload is discarded, not buffered
     flow.request.headers.pop("expect", None)  # no 100 Continue before an answer that doesn't wait for the body
 

@@ -104,7 +104,7 @@ def _refuse_tcp(addon: Guarding, flow: tcp.TCPFlow) -> str:
     return flow.client_conn.id
 
 
-_REFUSALS: dict[str, Callable[[Any, Any], str]] = {
+REFUSALS: dict[str, Callable[[Any, Any], str]] = {
     "client_connected": _refuse_client,
     "http_connect": _refuse_connect,
     "requestheaders": _refuse_flow,
@@ -122,13 +122,15 @@ _HALT = frozenset({"tls_start_client", "tls_start_server", "next_layer"})
 
 def fails_closed[T: type[Guarding]](addon: T) -> T:
     """Wrap the guarding hooks of an addon class, so that each refuses when it fails."""
-    for name, refuse in _REFUSALS.items():
+    for name, refuse in REFUSALS.items():
         if name in vars(addon):
-            setattr(addon, name, _guarded(vars(addon)[name], name, refuse))
+            setattr(addon, name, guarded(vars(addon)[name], name, refuse))
     return addon
 
 
-def _guarded(hook: Callable[..., Any], name: str, refuse: Callable[[Any, Any], str]) -> Callable[..., Any]:
+def guarded(hook: Callable[..., Any], name: str, refuse: Callable[[Any, Any], str]) -> Callable[..., Any]:
+    """A hook that refuses when it fails or never ends."""
+
     def failed(addon: Guarding, data: Any, error: Exception) -> None:
         _log.error("%s.%s failed; refused", type(addon).__name__, name, exc_info=error)
         try:

@@ -13,6 +13,7 @@ import uvloop
 
 from sidecar import hardening, logs
 from sidecar.cli.options import (
+    Addons,
     AddUpstreamCa,
     DrainSeconds,
     EventLevel,
@@ -56,6 +57,7 @@ def exec_(
     upstream_ca: UpstreamCa = None,
     add_upstream_ca: AddUpstreamCa = None,
     resolve: Resolve = None,
+    addon: Addons = None,
     upstream_proxy: UpstreamProxyUrl = None,
     upstream_proxy_credentials: UpstreamProxyCredentials = None,
     no_proxy: NoProxyList = None,
@@ -143,6 +145,7 @@ def exec_(
                     listen=[address_of(listener)],
                     until=child.run,
                     drain_seconds=drain_seconds,
+                    guests=addon or (),
                 )
             )
         finally:

@@ -49,6 +49,15 @@ AddUpstreamCa = Annotated[
         help="Verify upstreams with these roots (PEM) besides. For single hosts: `upstreams` in the policy.",
     ),
 ]
+Addons = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--addon",
+        envvar="EGRESS_ADDON",
+        metavar="FILE",
+        help="Run a mitmproxy addon of your own behind the verdict; several: repeat it. Its code runs in the sidecar.",
+    ),
+]
 Resolve = Annotated[
     list[str] | None,
     typer.Option(

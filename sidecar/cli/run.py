@@ -13,6 +13,7 @@ import uvloop
 
 from sidecar import hardening, logs
 from sidecar.cli.options import (
+    Addons,
     AddUpstreamCa,
     ControlSocketMode,
     DnsPort,
@@ -64,6 +65,7 @@ def run(
     upstream_ca: UpstreamCa = None,
     add_upstream_ca: AddUpstreamCa = None,
     resolve: Resolve = None,
+    addon: Addons = None,
     upstream_proxy: UpstreamProxyUrl = None,
     upstream_proxy_credentials: UpstreamProxyCredentials = None,
     no_proxy: NoProxyList = None,
@@ -246,6 +248,7 @@ def run(
                 modes,
                 listen=listen_on,
                 more_addons=more_addons,
+                guests=addon or (),
                 until=until_signalled,
                 drain_seconds=drain_seconds,
                 hurry=lambda: len(signals) > 1,

@@ -7,17 +7,20 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mitmproxy import options
 from mitmproxy.addons.disable_h2c import DisableH2C
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.hooks import ConfigureHook
 from mitmproxy.master import Master
 
 import sidecar.runtime.listeners  # noqa: F401 - registers our modes with mitmproxy
 from addons import bounds, internals
 from addons.dial import guard_dials
-from addons.egress import FORCED, addons_of
+from addons.egress import FORCED, addons_of, check_options
+from addons.guests import AddonError, AfterGuests, BeforeGuests, load_guests
 from sidecar.errors import CannotRun
 from sidecar.runtime import plumbing, tls_io
 from sidecar.runtime.session import Session
@@ -56,6 +59,7 @@ async def serve(
     hurry: Callable[[], bool] = lambda: False,
     services: Sequence[Service] = (),
     more_addons: Sequence[object] = (),
+    guests: Sequence[Path] = (),
 ) -> None:
     """
     Run a session in *modes* until *until* returns; then let open requests finish, at most *drain_seconds*.
@@ -69,9 +73,11 @@ async def serve(
         hurry: Says that they aren't to be waited for any longer.
         services: Run beside the proxy.
         more_addons: Stand in front of the session's own, as those of transparent mode do.
+        guests: Files with addons of the user's, which stand behind them.
 
     Raises:
         CannotRun: mitmproxy couldn't start its listeners.
+        AddonError: A guest can't be used.
     """
     loop = asyncio.get_running_loop()
     internals.install()
@@ -84,6 +90,8 @@ async def serve(
     # Options exist once the addon that declares them is loaded.
     master.addons.add(*more_addons, *addons_of(session), proxyserver, DisableH2C())
     master.options.update(**FORCED, mode=list(modes), tcp_timeout=session.settings.limits.idle_seconds)
+    if guests:
+        add_guests(master, guests, session)
     loop.set_task_factory(_eager)
     stop = asyncio.ensure_future(until())
     engine = Engine(session, proxyserver)
@@ -114,6 +122,27 @@ async def serve(
             engine.end_connection(str(connection_id), "the sidecar stops")
         await _until(lambda: not proxyserver.connections, _END_SECONDS)
         await master.done()
+
+
+def add_guests(master: Master, files: Sequence[Path], session: Session) -> None:
+    """
+    Put addons of the user's between what keeps and what checks the verdict.
+
+    Raises:
+        AddonError: One of them can't be loaded or configured.
+    """
+    after = AfterGuests(session.policy, session.ledger, check_options)
+    master.addons.add(BeforeGuests())
+    for file in files:
+        guests = load_guests(file, session.ledger)
+        try:
+            master.addons.add(*guests)
+            for guest in guests:
+                master.addons.invoke_addon_sync(guest, ConfigureHook(set(master.options.keys())))
+            check_options()
+        except Exception as e:
+            raise AddonError(f"--addon {file}: {type(e).__name__}: {e}; mend it, or leave it out") from None
+    master.addons.add(after)
 
 
 def settle() -> None:

@@ -21,7 +21,7 @@ from tests.live.upstreams import Root, serving
 pytestmark = pytest.mark.live
 
 ADDONS: tuple[type, ...] = (Protocol, Gate, SessionCaAddon, Upstream, UpstreamTls)
-GUARDED = [(addon, hook) for addon in ADDONS for hook in guard._REFUSALS if hook in vars(addon)]
+GUARDED = [(addon, hook) for addon in ADDONS for hook in guard.REFUSALS if hook in vars(addon)]
 POLICY = "version: 1\ndefault: allow\nnetwork: {allow_addresses: [127.0.0.0/8]}\n"
 
 
@@ -89,7 +89,7 @@ def test_an_exception_in_a_hook_refuses(
     async def late(self: Any, data: Any) -> None:
         raise RuntimeError("secret detail")
 
-    broken = guard._guarded(boom if kind == "raises" else late, hook, guard._REFUSALS[hook])
+    broken = guard.guarded(boom if kind == "raises" else late, hook, guard.REFUSALS[hook])
     assert not inspect.iscoroutinefunction(broken)
     monkeypatch.setattr(addon, hook, broken)
     root = Root(tmp_path)
