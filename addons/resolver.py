@@ -4,10 +4,11 @@ import asyncio
 import logging
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mitmproxy import ctx, dns
+from mitmproxy import connection, ctx, dns
 from mitmproxy.addonmanager import Loader
 from mitmproxy.net.dns import domain_names, op_codes
 
@@ -41,11 +42,26 @@ class Resolver:
         self._throttle = throttle or Throttle()
         self._clock = clock
         self._asking = 0  # questions that wait for a resolver
+        self._sockets: OrderedDict[str, None] = OrderedDict()  # UDP's, by their last answer
 
     def load(self, loader: Loader) -> None:  # noqa: ARG002 (mitmproxy gives it by name)
         take_over()
 
     async def dns_request(self, flow: dns.DNSFlow) -> None:
+        await self._answer(flow)
+        if (client := flow.client_conn).transport_protocol != "udp":
+            return
+        # mitmproxy keeps each socket for 20 s, and nearly every question comes from a new one.
+        self._sockets.pop(client.id, None)
+        self._sockets[client.id] = None
+        if len(self._sockets) > bounds.limits.dns_sockets:
+            oldest, _ = self._sockets.popitem(last=False)
+            bounds.end_soon(oldest)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        self._sockets.pop(client.id, None)
+
+    async def _answer(self, flow: dns.DNSFlow) -> None:
         # A message id that comes again on one connection brings its old flow, with the answer to another question.
         flow.error = None
         flow.response = respond(flow, Reply(Rcode.SERVFAIL))

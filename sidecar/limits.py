@@ -144,6 +144,10 @@ class Limits:
     dns_questions: int = _limit(
         512, 1, 100_000, "DNS questions that wait for a resolver at once", "`dns_denied`, `overload`", "SERVFAIL"
     )  # fmt: skip
+    dns_sockets: int = _limit(
+        2048, 16, 1_000_000, "UDP sockets that have asked, kept for further questions for 20 s", "",
+        "nothing: the one answered longest ago is forgotten",
+    )  # fmt: skip
     event_lines: int = _limit(
         65_536, 1, 10_000_000, "event lines that wait for their reader", "`events_dropped`", "nothing"
     )  # fmt: skip

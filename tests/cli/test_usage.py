@@ -47,6 +47,16 @@ GROUP = typer.main.get_command(app)
             id="an option without effect is not silently ignored",
         ),
         pytest.param(
+            ["run", "--limit", "head_byte=1"],
+            "--limit 'head_byte=1': there is no limit 'head_byte'; did you mean head_bytes?",
+            id="a mistyped limit",
+        ),
+        pytest.param(
+            ["exec", "--limit", "head_bytes=1", "--", "true"],
+            "--limit 'head_bytes=1': write a number from 4096 to 16777216",
+            id="a limit out of range",
+        ),
+        pytest.param(
             ["run", "--control-socket-mode", "0660"],
             "--control-socket-mode says something of --control-socket, which is missing; give both or neither",
             id="a mode of no socket",

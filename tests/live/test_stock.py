@@ -15,6 +15,7 @@ from sidecar.pki.session_ca import issue_session_ca
 from tests.live.mounted import rename_over
 from tests.live.sidecars import Sidecar, make_trust, until
 from tests.live.upstreams import Root, serving
+from tests.live.wire import ask, dial, get, secure
 
 pytestmark = pytest.mark.live
 
@@ -98,6 +99,33 @@ def test_stock_mitmproxy_with_our_addons(program: str, tmp_path: Path) -> None:
         assert "default_deny" in onboarding
         assert len(upstream.requests) == 1
         assert sidecar.event("session_ended")["summary"]["requests_denied"] == 3
+
+
+LIMITS_REACHED = {
+    "head_bytes": "head_too_large",
+    "head_seconds": "head_too_slow",
+    "client_connections": "too_many_connections",
+}
+
+
+def test_limits_hold_under_stock_mitmproxy(tmp_path: Path) -> None:
+    root, limits = Root(tmp_path), "egress_limit=client_connections=2 head_bytes=4096 head_seconds=1"
+    with (
+        serving(root.context("api.test")) as (port, _),
+        stock(tmp_path, "mitmdump", root.pem, POLICY.format(port=port), "--set", limits) as sidecar,
+    ):
+        with secure(sidecar, f"api.test:{port}") as one, dial(sidecar) as other:
+            assert ask(one, get(f"api.test:{port}", "/large", "X: " + "x" * 5000)).status == 431
+            other.sendall(b"GET / HTTP/1.1\r\n")
+            other.settimeout(20)
+            while other.recv(1024):  # a 408 may come before the end
+                pass
+        with dial(sidecar) as one, dial(sidecar), dial(sidecar) as third:
+            third.settimeout(20)
+            assert third.recv(1024) == b""
+            one.close()
+        reached = {name: sidecar.event("limit_reached", limit=name)["reason"] for name in LIMITS_REACHED}
+    assert reached == LIMITS_REACHED
 
 
 def test_stock_mitmproxy_follows_the_ca(tmp_path: Path) -> None:

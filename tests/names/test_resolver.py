@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 import pytest
-from mitmproxy import dns, options
+from mitmproxy import ctx, dns, options
 from mitmproxy.addons import core, dns_resolver, next_layer, proxyserver
 from mitmproxy.master import Master
 
@@ -210,6 +210,24 @@ def test_a_defect_is_servfail_and_nothing_is_sent_on(name: str) -> None:
             assert scene.upstream.asked == []
 
     asyncio.run(scene_())
+
+
+@pytest.mark.live
+def test_only_so_many_sockets_that_have_asked_are_kept() -> None:
+    async def scene_() -> None:
+        bounds.use(Limits(dns_sockets=16))
+        async with resolver() as scene, asyncio.timeout(15):  # mitmproxy's own time is 20 s
+            proxyserver = ctx.master.addons.get("proxyserver")
+            for _ in range(4):
+                await asyncio.gather(*(scene.udp(query("outside.test", id_=number)) for number in range(20)))
+            while len(proxyserver.connections) > 16:
+                await asyncio.sleep(0.01)
+            assert len(scene.ours._sockets) == 16
+
+    try:
+        asyncio.run(scene_())
+    finally:
+        bounds.use(Limits())
 
 
 @pytest.mark.live
