@@ -80,7 +80,7 @@ class Frames(FrameBuffer):
                 self._drop()
                 raise StopIteration
             try:
-                frame, size = Frame.parse_frame_header(memoryview(bytes(data[start : start + _HEAD_BYTES])))
+                frame, size = Frame.parse_frame_header(memoryview(data[start : start + _HEAD_BYTES]))
             except (InvalidDataError, InvalidFrameError) as e:
                 raise ProtocolError(f"Received frame with invalid header: {e}") from e
             end = start + _HEAD_BYTES + size
@@ -90,7 +90,7 @@ class Frames(FrameBuffer):
                 raise StopIteration
             self._count(frame, size)
             try:
-                frame.parse_body(memoryview(bytes(data[start + _HEAD_BYTES : end])))
+                frame.parse_body(memoryview(data[start + _HEAD_BYTES : end]))
             except InvalidDataError as e:
                 if isinstance(frame, SettingsFrame):  # an acknowledgement with a payload (RFC 9113, section 6.5)
                     raise FrameDataMissingError("Frame data where none may be") from e
@@ -98,7 +98,7 @@ class Frames(FrameBuffer):
             except InvalidFrameError as e:
                 raise FrameDataMissingError("Frame data missing or invalid") from e
             self._start = end
-            if isinstance(frame, DataFrame) and size:
+            if size and len(data) > end and isinstance(frame, DataFrame):
                 self._merge(frame)
             whole = self._update_header_buffer(frame)
             if not self._headers_buffer and self._block_bytes:
