@@ -66,8 +66,14 @@ compose-demo: image ## Allowed, denied, and around the sidecar: a workload under
 fuzz: $(VENV)/.dev ## Fuzz whatever reads bytes, by coverage; MINUTES=5 in all
 	$(BIN)/python -m tests.fuzz $(or $(MINUTES),5)
 
-bench: $(VENV)/.dev ## CPU per operation: plain mitmdump and the sidecar, side by side
+bench: $(VENV)/.dev ## CPU per operation, latency, memory: the sidecar beside its peers; some twelve minutes
 	$(BIN)/python -m bench
+
+bench-quick: $(VENV)/.dev ## What decides of it, in less than three minutes; the verdict is the last line
+	@$(BIN)/python -m bench --quick
+
+profile: $(VENV)/.dev ## Where the sidecar's time goes: kept-alive requests, new connections, a download
+	$(BIN)/python -m bench --profile --seconds 5
 
 lock: ## Refresh the lock files from pyproject.toml
 	$(BIN)/python -m piptools compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-emit-options --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock pyproject.toml requirements-build.in

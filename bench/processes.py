@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 TICK_MICROSECONDS: Final = 1_000_000 // os.sysconf("SC_CLK_TCK")
-SETTLE_SECONDS: Final = 0.1  # a tree that hasn't used a tick in so long is idle
-PATIENCE_SECONDS: Final = 5.0
+SETTLE_SECONDS: Final = 0.06
+IDLE_MICROSECONDS: Final = 600  # a tree that has used less than so much of that is idle: 1 % of a CPU
+PATIENCE_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 10.0
 
 
@@ -18,20 +19,20 @@ class BenchError(Exception):
     """The measurement can't be made, or what was measured isn't what was asked for."""
 
 
-def cpu_ticks(stat: str) -> int:
+def waited_ticks(stat: str) -> int:
     """
-    User and system time in the text of ``/proc/PID/stat``, with that of children that were waited for. Clock ticks.
+    User and system time of the children that were waited for, in the text of ``/proc/PID/stat``. Clock ticks.
 
-    proc_pid_stat(5), fields 14 to 17; counted from behind the command's name, which may hold spaces and parentheses.
+    proc_pid_stat(5), fields 16 and 17; counted from behind the command's name, which may hold spaces and parentheses.
     """
     fields = stat.rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15])
+    return int(fields[13]) + int(fields[14])
 
 
-def rss_kilobytes(status: str) -> int:
-    """``VmRSS`` in the text of ``/proc/PID/status``; 0 for a process that has none left."""
+def kilobytes(status: str, field: str = "VmRSS") -> int:
+    """A field in the text of ``/proc/PID/status``; 0 for a process that has ended."""
     for line in status.splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1])
     return 0
 
@@ -45,17 +46,41 @@ def tree(pid: int) -> list[int]:
     return pids
 
 
-def cpu_microseconds(pid: int) -> int:
-    """User and system time of the tree so far."""
-    return sum(cpu_ticks(stat) for p in tree(pid) if (stat := _read(Path(f"/proc/{p}/stat")))) * TICK_MICROSECONDS
+def cpu_microseconds(pid: int) -> float:
+    """User and system time of the tree so far, by the kernel's clock of each process: finer than its ticks."""
+    used = 0.0
+    for p in tree(pid):
+        try:
+            # clock_getcpuclockid(3): CPUCLOCK_SCHED of a process (linux/posix-timers_types.h).
+            used += time.clock_gettime_ns((~p << 3) | 2) / 1000
+        except OSError:
+            continue  # it has ended: its parent has its time
+        if stat := _read(Path(f"/proc/{p}/stat")):
+            used += waited_ticks(stat) * TICK_MICROSECONDS
+    return used
 
 
-def rss_megabytes(pid: int) -> float:
+def rss_megabytes(pid: int, field: str = "VmRSS") -> float:
     """Resident memory of the tree; pages that processes share are counted for each. 1 MB is 10^6 bytes."""
-    return sum(rss_kilobytes(_read(Path(f"/proc/{p}/status"))) for p in tree(pid)) * 1024 / 1e6
+    return sum(kilobytes(_read(Path(f"/proc/{p}/status")), field) for p in tree(pid)) * 1024 / 1e6
 
 
-def settled_cpu_microseconds(pid: int) -> int:
+def peak_rss_megabytes(pid: int) -> float:
+    """The sum of the processes' peaks since `forget_peak`."""
+    return rss_megabytes(pid, "VmHWM")
+
+
+def forget_peak(pid: int) -> None:
+    """The peak is what is resident now; proc_pid_clear_refs(5)."""
+    for p in tree(pid):
+        Path(f"/proc/{p}/clear_refs").write_text("5")
+
+
+def file_descriptors(pid: int) -> int:
+    return sum(len(list(Path(f"/proc/{p}/fd").iterdir())) for p in tree(pid))
+
+
+def settled_cpu_microseconds(pid: int) -> float:
     """
     The same once the tree is idle, so that what it still does for the last operation is counted with it.
 
@@ -67,7 +92,7 @@ def settled_cpu_microseconds(pid: int) -> int:
     while time.monotonic() < deadline:
         time.sleep(SETTLE_SECONDS)
         now = cpu_microseconds(pid)
-        if now == before:
+        if now - before < IDLE_MICROSECONDS:
             return now
         before = now
     raise BenchError(f"process {pid} is still busy {PATIENCE_SECONDS:.0f} s after the load has ended")

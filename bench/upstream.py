@@ -1,53 +1,49 @@
-"""
-The upstream: nginx where it is installed, else a small server on uvloop. One kilobyte for every request.
+"""The upstream: nginx for what is fetched, a small server of ours for uploads, server-sent events and WebSocket."""
 
-As a program, ``python -m bench.upstream PORT CERTIFICATE KEY`` is that small server.
-"""
-
-import asyncio
+import os
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bench.names import BODY_BYTES, DOMAIN
+from bench.names import BIG, BODY, DOMAIN
 from bench.processes import PATIENCE_SECONDS, BenchError, on_cpu, stop
 from sidecar.hosts import Host
 from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.session_ca import issue_session_ca
 
-BODY = b"x" * BODY_BYTES
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+BIG_BYTES = 1 << 30
 
 _NGINX = """
 daemon off;
 master_process off;
 pid nginx.pid;
 error_log stderr error;
-events {{}}
+worker_rlimit_nofile 16384;
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path .; proxy_temp_path .; fastcgi_temp_path .; uwsgi_temp_path .; scgi_temp_path .;
     keepalive_requests 1000000000;
+    keepalive_timeout 600;
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen {address}:{port} ssl http2 backlog=1024;
+        server_name *.{domain};
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         ssl_protocols TLSv1.3;
+        ssl_session_cache shared:sessions:8m;
         default_type text/plain;
         location / {{ return 200 {body}; }}
+        location = {big} {{ root {bodies}; }}
     }}
 }}
 """
@@ -57,9 +53,11 @@ http {{
 class Upstream:
     """Where it listens, what to verify it with, and what it is."""
 
-    port: int
+    port: int  # nginx
+    live_port: int
     root: Path
     server: str
+    address: str = "127.0.0.1"
 
 
 def free_port() -> int:
@@ -69,7 +67,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(port: int, process: subprocess.Popen[str]) -> None:
+def wait_for(port: int, process: subprocess.Popen[str], pause: float = 0.02) -> None:
     """
     Wait until *process* accepts connections.
 
@@ -81,34 +79,65 @@ def wait_for(port: int, process: subprocess.Popen[str]) -> None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            time.sleep(0.02)
+            time.sleep(pause)
         else:
             return
     raise BenchError(f"{process.args!r} doesn't listen on port {port}; its exit code is {process.returncode}")
 
 
 @contextmanager
-def serving(folder: Path, cpu: int | None) -> Iterator[Upstream]:
-    """Run it with a certificate for every name of the benchmark, under a root of its own."""
+def serving(
+    folder: Path, cpu: int | None, *, inside: Sequence[str] = (), address: str = "127.0.0.1"
+) -> Iterator[Upstream]:
+    """
+    Run it with one certificate for every name of the benchmark, under a root of its own.
+
+    Args:
+        inside: What starts a command in another network namespace; it listens on *address* there.
+
+    Raises:
+        BenchError: There is no nginx, or it doesn't start.
+    """
+    if not (nginx := shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")):
+        raise BenchError("nginx isn't installed: it is the upstream (apt install nginx)")
     folder.mkdir()
+    folder.chmod(0o755)  # Squid reads the root as another user
     root, certificate, key = _certificates(folder)
-    port = free_port()
-    nginx = shutil.which("nginx")
-    if nginx:
-        text = _NGINX.format(port=port, certificate=certificate, key=key, body=BODY.decode())
+    port, live_port = free_port(), free_port()
+    with ExitStack() as stack:
+        bodies = stack.enter_context(_bodies(folder))
+        text = _NGINX.format(
+            port=port, address=address, domain=DOMAIN, certificate=certificate, key=key,
+            body=BODY.decode(), big=BIG, bodies=bodies,
+        )  # fmt: skip
         (folder / "nginx.conf").write_text(text)
         command = [nginx, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-        server = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr.rpartition(" ")[2]
-    else:
-        command = [sys.executable, "-m", "bench.upstream", str(port), str(certificate), str(key)]
-        server = f"uvloop/{version('uvloop')}"
-    with on_cpu(cpu):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, text=True)
+        live = [sys.executable, "-m", "bench.live", str(live_port), str(certificate), str(key), address]
+        with on_cpu(cpu):
+            for arguments in (command, live):
+                process = subprocess.Popen([*inside, *arguments], stdin=subprocess.DEVNULL, text=True)
+                stack.callback(stop, process)
+                if not inside:
+                    wait_for(port if arguments is command else live_port, process)
+        version = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr.rpartition(" ")[2]
+        yield Upstream(port, live_port, root, version.strip(), address)
+
+
+@contextmanager
+def _bodies(folder: Path) -> Iterator[Path]:
+    """A folder with the large body: a file without blocks, in memory where it can be, so that no disk is measured."""
+    shared = Path("/dev/shm")
+    bodies = (
+        shared if shared.is_dir() and os.access(shared, os.W_OK) else folder
+    ) / f"bench-{os.getpid()}-{folder.name}"
+    bodies.mkdir()
+    bodies.chmod(0o755)
     try:
-        wait_for(port, process)
-        yield Upstream(port, root, server.strip())
+        with (bodies / BIG.lstrip("/")).open("wb") as file:
+            file.truncate(BIG_BYTES)
+        yield bodies
     finally:
-        stop(process)
+        shutil.rmtree(bodies)
 
 
 def _certificates(folder: Path) -> tuple[Path, Path, Path]:
@@ -122,27 +151,3 @@ def _certificates(folder: Path) -> tuple[Path, Path, Path]:
     key.touch(0o600)
     key.write_bytes(minter.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return root, certificate, key
-
-
-class Answers(asyncio.Protocol):
-    """Answers each head; requests have no body here, and none is split over two segments."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport  # uvloop's, which is no asyncio.Transport
-
-    def data_received(self, data: bytes) -> None:
-        if heads := data.count(b"\r\n\r\n"):
-            self._transport.write(ANSWER * heads)
-
-
-async def _serve(port: int, certificate: str, key: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(certificate, key)
-    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", port, ssl=context, backlog=1024)
-    await server.serve_forever()
-
-
-if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

@@ -1,21 +1,29 @@
-"""The benchmark's arithmetic and parsing; what it measures is no matter of a test."""
+"""The benchmark's arithmetic, parsing and peers; what it measures is no matter of a test."""
 
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hpack import Decoder
 
-from bench.client import missing
-from bench.names import BODY_BYTES, CONTACTS, DOMAIN, KNOWN, contacts
-from bench.processes import BenchError, cpu_ticks, on_cpu, rss_kilobytes, tree
+from bench import squid, verdict
+from bench.client import quantile, times
+from bench.http2 import frame, request_block
+from bench.names import BODY_BYTES, CONTACTS, DENIED, DOMAIN, KNOWN, NAMES, PASSED, SMALL, contacts
+from bench.plan import Plan
+from bench.processes import BenchError, cpu_microseconds, kilobytes, on_cpu, tree, waited_ticks
 from bench.profiles import Function, by_package, parse_profile
-from bench.proxies import RULES, Contestant, Proxy, policy
-from bench.results import Sample, cells, cpu_model, document, ratio
+from bench.proxies import RULES, Contestant, Proxy, policy, takes_part
+from bench.results import cells, cpu_model, document, from_document, ratio
 from bench.rows import Row
+from bench.samples import Sample
+from bench.websocket import accept_key, client_frame, echo
+from bench.wire import missing
 from sidecar.hosts import parse_host
 from sidecar.policy import judge_name, judge_request, load_policy
 
@@ -23,7 +31,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n"
 
 
 def sample(value: float, contestant: Contestant = Contestant.SIDECAR, row: Row = Row.KEEP_ALIVE) -> Sample:
-    return Sample(row=row, contestant=contestant, value=value, operations=10, per_second=5.0, p50_ms=0.5)
+    return Sample(row=row, contestant=contestant, value=value, per_second=5.0, p50_ms=0.5)
 
 
 @pytest.mark.parametrize(
@@ -31,29 +39,38 @@ def sample(value: float, contestant: Contestant = Contestant.SIDECAR, row: Row =
     [
         pytest.param(
             "7 (python) S 1 7 7 0 -1 0 0 0 0 0 100 20 3 4 20 0 1 0",
-            127,
-            id="user and system time, its own and that of children that were waited for",
+            7,
+            id="user and system time of children that were waited for",
         ),
         pytest.param(
             "7 (a b) c) (d) S 1 7 7 0 -1 0 0 0 0 0 1 2 3 4 20 0 1 0",
-            10,
+            7,
             id="the command's name may hold spaces and parentheses",
         ),
     ],
 )
-def test_cpu_ticks(stat: str, ticks: int) -> None:
-    assert cpu_ticks(stat) == ticks
+def test_waited_ticks(stat: str, ticks: int) -> None:
+    assert waited_ticks(stat) == ticks
+
+
+def test_the_cpu_time_of_a_tree_grows_with_what_its_children_do() -> None:
+    before = cpu_microseconds(os.getpid())
+
+    burn = "import time\nwhile time.process_time() < 0.2: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+
+    assert cpu_microseconds(os.getpid()) - before > 180_000
 
 
 @pytest.mark.parametrize(
-    ("status", "kilobytes"),
+    ("status", "expected"),
     [
         pytest.param("Name:\tpython\nVmHWM:\t 900 kB\nVmRSS:\t 800 kB\n", 800, id="what is resident now, not its peak"),
         pytest.param("Name:\tpython\nState:\tZ (zombie)\n", 0, id="a process that has ended has none"),
     ],
 )
-def test_rss_kilobytes(status: str, kilobytes: int) -> None:
-    assert rss_kilobytes(status) == kilobytes
+def test_kilobytes(status: str, expected: int) -> None:
+    assert kilobytes(status) == expected
 
 
 def test_the_tree_of_a_process_has_its_grandchildren() -> None:
@@ -100,28 +117,77 @@ def test_rounds_become_medians_with_their_range() -> None:
     assert (cell.median, cell.least, cell.most, cell.rounds) == (30, 10, 500, 3)
 
 
-def test_the_ratio_says_how_many_times_cheaper_the_sidecar_is() -> None:
-    row = cells([sample(200), sample(500, Contestant.MITMDUMP)])[Row.KEEP_ALIVE]
+def test_a_round_without_a_proxy_has_no_cpu_time() -> None:
+    direct = Sample(row=Row.STEADY, contestant=Contestant.DIRECT, value=None, p50_ms=0.2)
 
-    assert ratio(row) == 2.5
+    cell = cells([direct])[Row.STEADY][Contestant.DIRECT]
+
+    assert (cell.median, cell.least, cell.p50_ms, cell.p99_ms) == (None, None, 0.2, None)
+
+
+def test_the_ratio_says_how_many_times_cheaper_the_sidecar_is() -> None:
+    of = cells([sample(200), sample(500, Contestant.MITMDUMP), sample(100, Contestant.SQUID)])
+
+    assert ratio(of, Row.KEEP_ALIVE, Contestant.MITMDUMP) == 2.5
+    assert ratio(of, Row.KEEP_ALIVE, Contestant.SQUID) == 0.5
+
+
+def test_a_variant_of_the_sidecar_is_compared_with_what_its_row_is_a_variant_of() -> None:
+    of = cells([sample(200, row=Row.UNPOOLED), sample(500, Contestant.MITMDUMP, Row.NEW_CONNECTION)])
+
+    assert ratio(of, Row.UNPOOLED, Contestant.MITMDUMP) == 2.5
 
 
 def test_without_both_contestants_there_is_no_ratio() -> None:
-    assert ratio(cells([sample(200)])[Row.KEEP_ALIVE]) is None
+    assert ratio(cells([sample(200)]), Row.KEEP_ALIVE, Contestant.MITMDUMP) is None
 
 
 def test_the_document_names_its_conditions_but_not_this_machine() -> None:
     samples = [sample(200), sample(500, Contestant.MITMDUMP), sample(95, row=Row.IDLE_RSS)]
 
-    text = json.dumps(document(samples, upstream="nginx/1.22.1", rounds=5, seconds=2.0, pinned=True))
+    text = json.dumps(document(samples, Plan(rounds=7), upstream="nginx/1.22.1", pinned=True))
 
     made = json.loads(text)
-    assert made["rows"]["keep-alive"]["ratio"] == 2.5
+    assert made["rows"]["keep-alive"]["against_mitmdump"] == 2.5
     assert made["rows"]["keep-alive"]["sidecar"]["median"] == 200
     assert made["rows"]["idle-rss"]["unit"] == "MB"
     assert made["versions"]["upstream"] == "nginx/1.22.1"
-    assert made["conditions"]["rounds"] == 5
+    assert made["conditions"]["rounds"] == 7
     assert platform.node() not in text and str(Path.cwd()) not in text
+    assert from_document(made) == cells(samples)
+
+
+def test_a_promise_that_was_not_measured_counts_as_missed() -> None:
+    text, holds = verdict.last_line(cells([sample(200)]))
+
+    assert not holds and text.startswith("verdict: missed, 0 of ")
+
+
+@pytest.mark.parametrize(
+    ("ours", "holds", "says"),
+    [
+        pytest.param(
+            {Row.UPLOAD: 101.0},
+            False,
+            "verdict: missed, 19 of 20 targets; not: 500 MB up, against mitmdump 3.96x (≥ 4x)",
+            id="a ratio above the first byte decides",
+        ),
+        pytest.param(
+            {Row.GROWTH: 6.0},
+            True,
+            "verdict: met, 19 of 20 targets; not: growth over 50,000 requests 6.00 MB (≤ 5 MB)",
+            id="what stands below is said, and doesn't",
+        ),
+        pytest.param({}, True, "verdict: met, all 20 targets", id="all is well"),
+    ],
+)
+def test_the_verdict(ours: dict[Row, float], holds: bool, says: str) -> None:
+    base = dict.fromkeys(Row, 100.0) | {Row.GROWTH: 1.0, Row.CONNECTIONS_RSS: 20.0, Row.START: 10.0, Row.STEADY: 10.0}
+    samples = [sample(value, row=row) for row, value in (base | ours).items()]
+    samples += [sample(400.0, c, row) for row in Row for c in (Contestant.MITMDUMP, Contestant.SQUID)]
+    samples += [sample(99.0, Contestant.DIRECT, row) for row in (Row.FIRST_BYTE, Row.EVENT_DELAY)]
+
+    assert verdict.last_line(cells(samples)) == (says, holds)
 
 
 @pytest.mark.parametrize(
@@ -137,21 +203,70 @@ def test_cpu_model(cpuinfo: str, model: str) -> None:
 
 def test_the_policy_has_its_rules_and_the_last_of_them_lets_the_load_through(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
-    file.write_text(policy(8443))
+    file.write_text(policy(8443, 8444))
 
     loaded = load_policy(file)
 
     assert len(loaded.rules) == RULES
-    for name in (KNOWN, *contacts()):
+    for name in (KNOWN, *contacts(3)):
         decision = judge_request(loaded, parse_host(name), 8443, "GET", "/1k")
         assert decision.allowed and decision.rule is loaded.rules[-1]
     assert not judge_name(loaded, parse_host(f"a.b.{DOMAIN}"), 8443).allowed
+    assert not judge_request(loaded, parse_host(KNOWN), 8443, "GET", DENIED).allowed
+    assert judge_name(loaded, parse_host(PASSED), 8443).rule is loaded.rules[0]
 
 
 def test_a_process_meets_fewer_hosts_than_the_stock_certificate_store_holds() -> None:
-    names = {KNOWN, *contacts()}
+    names = {KNOWN, PASSED, *contacts(0)}
 
-    assert len(names) == CONTACTS + 1 <= 100
+    assert len(names) == CONTACTS + 2 <= 100
+
+
+def test_each_round_meets_other_hosts_until_the_thousand_are_through() -> None:
+    met = [name for number in range(NAMES // CONTACTS) for name in contacts(number)]
+
+    assert len(set(met)) == len(met) == NAMES - NAMES % CONTACTS
+    assert contacts(NAMES // CONTACTS) == contacts(0)
+
+
+@pytest.mark.parametrize(
+    ("share", "value"),
+    [
+        pytest.param(0.5, 500, id="half"),
+        pytest.param(0.999, 999, id="all but one in a thousand"),
+        pytest.param(1, 1000, id="all"),
+    ],
+)
+def test_quantile(share: float, value: float) -> None:
+    assert quantile([float(n) for n in range(1, 1001)], share) == value
+    assert quantile([7.0], share) == 7.0
+
+
+def test_a_number_of_operations_is_over_after_so_many() -> None:
+    over = times(2)
+
+    assert [over() for _ in range(4)] == [False, False, True, True]
+
+
+def test_websocket_frames_go_round() -> None:
+    sent, expected = client_frame(b"hello")
+
+    assert echo(sent + sent[:3]) == (expected, sent[:3])
+    # RFC 6455, section 1.3
+    assert accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def test_an_http2_request_reads_as_what_was_meant() -> None:
+    fields = Decoder().decode(request_block("known.bench.test:8443", SMALL))
+
+    assert [(str(name), str(value)) for name, value, *_ in fields] == [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", SMALL),
+        (":authority", "known.bench.test:8443"),
+        ("user-agent", "bench"),
+    ]
+    assert frame(0, 1, 5, b"abc") == b"\x00\x00\x03\x00\x01\x00\x00\x00\x05abc"
 
 
 def test_requests_without_a_record_fail_the_run(tmp_path: Path) -> None:
@@ -159,7 +274,7 @@ def test_requests_without_a_record_fail_the_run(tmp_path: Path) -> None:
     events.write_text('{"event":"request_allowed"}\n{"event":"request_closed"}\n')
     log = tmp_path / "log.txt"
     log.write_text("what it said itself\n")
-    proxy = Proxy(pid=1, port=1, ca_file=tmp_path, log=log, events=events)
+    proxy = Proxy(name="sidecar", pid=1, port=1, ca_file=tmp_path, log=log, events=events)
 
     proxy.check_events(1)
     with pytest.raises(BenchError, match=r"answered 2 requests and recorded the end of 1\nwhat it said itself"):
@@ -202,13 +317,47 @@ def test_own_time_is_summed_by_package_the_dearest_first() -> None:
     assert list(by_package(functions).items()) == [("mitmproxy", 5), ("sidecar", 3)]
 
 
-@pytest.mark.live
-@pytest.mark.parametrize("options", [["--rounds", "1"], ["--profile"]], ids=["the comparison", "the profile"])
-def test_it_runs_through_against_live_processes(options: list[str]) -> None:
-    command = [sys.executable, "-m", "bench", "--only", "keep-alive", "--seconds", "0.3", *options]
+def _bench(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", "--seconds", "0.1", *options]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
 
-    result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+
+@pytest.fixture
+def peers() -> None:
+    """Skip where nginx or Squid are missing; with ``CI=true`` the run fails instead."""
+    there = shutil.which("nginx", path=f"{os.defpath}:/usr/sbin") and squid.installed()
+    if not there and os.environ.get("CI") != "true":
+        pytest.skip("needs nginx and squid-openssl")
+
+
+@pytest.mark.live
+@pytest.mark.usefixtures("peers")
+def test_a_few_operations_of_each_kind_run_through_every_contestant(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    rows = ["keep-alive", "http2", "new-connection", "first-contact", "websocket", "event-delay"]
+    rows += ["upload", "first-byte", "passthrough", "denied", "start", "idle-rss", "connections-rss"]
+
+    options = ["--rounds", "1", "--scale", "0.005", "--output", str(file)]
+    result = _bench(*options, *(part for row in rows for part in ("--only", row)))
 
     assert result.returncode == 0, result.stderr
-    assert "kept-alive" in result.stdout
-    assert ("ratio" if "--rounds" in options else "sidecar/cli/run.py") in result.stdout
+    measured = json.loads(file.read_text())["rows"]
+    assert list(measured) == [row for row in Row if row in rows]
+    for row, of in measured.items():
+        for contestant in Contestant:
+            assert (str(contestant) in of) == has(contestant, Row(row)), (row, contestant)
+
+
+def has(contestant: Contestant, row: Row) -> bool:
+    """Whether a contestant has this row: it can do it, and there is a process where it's about one."""
+    about_a_process = row in {Row.START, Row.IDLE_RSS, Row.CONNECTIONS_RSS}
+    return takes_part(contestant, row) and not (about_a_process and contestant is Contestant.DIRECT)
+
+
+@pytest.mark.live
+@pytest.mark.usefixtures("peers")
+def test_the_profile_names_the_sidecars_functions() -> None:
+    result = _bench("--profile", "--only", "keep-alive")
+
+    assert result.returncode == 0, result.stderr
+    assert "sidecar/cli/run.py" in result.stdout
