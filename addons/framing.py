@@ -40,11 +40,14 @@ def settle(message: Message) -> None:
         _settle_answer(message)
     validate_headers(message)
     headers = message.headers
-    for name, value in headers.fields:
-        if _CONTROL.search(value):
-            raise ValueError(f"a control character in the value of header {name.decode('ascii', 'replace')!r}")
-        if b"_" in name and name.lower().replace(b"_", b"-") in _FRAMING:
-            raise ValueError(f"header {name.decode()!r}, which CGI takes for the one with a hyphen")
+    fields = headers.fields
+    if _CONTROL.search(b"\t".join([value for _, value in fields])):
+        name = next(name for name, value in fields if _CONTROL.search(value))
+        raise ValueError(f"a control character in the value of header {name.decode('ascii', 'replace')!r}")
+    if b"_" in b" ".join([name for name, _ in fields]):
+        for name, _ in fields:
+            if name.lower().replace(b"_", b"-") in _FRAMING and b"_" in name:
+                raise ValueError(f"header {name.decode()!r}, which CGI takes for the one with a hyphen")
     if int(headers.get("content-length", 0)) > MOST_BYTES:
         raise ValueError("a content-length that overflows")
     if (coding := headers.get("transfer-encoding")) is not None:
@@ -76,9 +79,9 @@ def _settle_answer(answer: Response) -> None:
     if _CONTROL.search(answer.data.reason):
         answer.data.reason = b""
     # RFC 9112, section 5.2: a folded line becomes one line.
-    if any(_FOLD in value for _, value in headers.fields):
+    if _FOLD in b"\t".join([value for _, value in headers.fields]):
         headers.fields = tuple((name, value.replace(_FOLD, b" ")) for name, value in headers.fields)
-    if headers.get("transfer-encoding", "").lower() == "identity":
+    if "transfer-encoding" in headers and headers["transfer-encoding"].lower() == "identity":
         headers.pop("transfer-encoding")  # RFC 9112, appendix C.2.1: was never one, and the end says the same
     if status in (101, 204):
         headers.pop("content-length", None)  # RFC 9110, section 8.6

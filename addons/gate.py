@@ -221,7 +221,8 @@ def _canonicalise(request: http.Request, host: str, port: int) -> None:
     request.data.method = request.method.encode()  # as it was judged; methods are case-sensitive
     request.data.path = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], request.data.path)  # RFC 3986, section 2.1
     for name in ("proxy-connection", "proxy-authorization"):
-        request.headers.pop(name, None)
+        if name in request.headers:
+            del request.headers[name]
     if "upgrade" in request.headers and not _is_websocket(request):
         for name in ("upgrade", "http2-settings"):
             request.headers.pop(name, None)

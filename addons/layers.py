@@ -80,9 +80,13 @@ class InterceptTls(ClientTLSLayer):
             if not isinstance(command, commands.Log):  # "no TLS context": who refused has said why
                 yield command
 
+    def note_use(self) -> None:
+        """Something has come that is for the layer inside."""
+        self._used()
+
     def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived) and event.connection is self.conn:
-            self._used()
+            self.note_use()
         return super().event_to_child(event)
 
     def receive_handshake_data(self, data: bytes) -> layer.CommandGenerator[tuple[bool, str | None]]:

@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -47,7 +47,7 @@ class ClientWire(Wire):
     def __init__(self, shared: "Shared", mode: Any, begin: "Callable[[Driver, Any], bool]") -> None:
         super().__init__()
         self._shared, self._mode, self._begin = shared, mode, begin
-        self._outgoing: list[bytes] = []
+        self.gathers = True
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -58,25 +58,6 @@ class ClientWire(Wire):
             driver.start()
         else:
             transport.close()
-
-    def send(self, data: bytes) -> bool:
-        """
-        Keep it: an answer's head and body are to be one segment.
-
-        A request's aren't: an upstream that reads once, answers and closes would have left some of it unread, and its
-        kernel would reset the connection.
-        """
-        self._outgoing.append(data)
-        return len(self._outgoing) == 1
-
-    def flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if not outgoing or self.transport.is_closing():
-            return
-        if len(outgoing) == 1:
-            self.transport.write(outgoing[0])
-        else:
-            self.transport.writelines(outgoing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +94,8 @@ class Driver:
         self._queue: deque[events.Event | Callable[[], None]] = deque()
         self._ends: deque[Wire] = deque()  # are over, which is told once the queue is empty
         self._running = False
-        self._unsent = False  # there is something to flush to the client
+        self._held_up = False  # a connection isn't read from
+        self._unsent: list[Wire] = []  # have something to flush
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._begun: dict[commands.StartHook, tuple[Any, Any, Any]] = {}  # hooks that a layer has called, and waits for
@@ -227,10 +209,9 @@ class Driver:
                     self.end(self._wire)
         finally:
             self._running = False
-        if self._unsent:
-            self._unsent = False
-            self._wire.flush()
-        if http2.holding() or any(not wire.reads for wire in self.transports.values()):
+        while self._unsent:
+            self._unsent.pop().flush()
+        if self._held_up or http2.holding():
             self.regulate()
 
     def _give(self, to: Any, event: events.Event) -> None:
@@ -244,7 +225,7 @@ class Driver:
     def _send(self, command: commands.SendData) -> None:
         wire = self.transports.get(command.connection)
         if wire is not None and wire.transport is not None and wire.send(command.data):
-            self._unsent = True
+            self._unsent.append(wire)
 
     def _close(self, command: commands.CloseConnection) -> None:
         wire = self.transports.get(command.connection)
@@ -294,7 +275,7 @@ class Driver:
 
     def _answer(self, hook: commands.StartHook) -> bool:
         """Call a hook's functions in the layer that asks; if one has to be awaited, `_start_hook` will go on."""
-        (data,) = hook.args()
+        data = _subject(hook)
         functions = iter(self._hooks.functions(hook.name))
         pending = call(hook.name, functions, data)
         if self._is_done(data, pending):
@@ -309,7 +290,7 @@ class Driver:
 
     def _hook(self, hook: commands.StartHook, done: Callable[[], None]) -> None:
         """Call a hook's functions; *done* follows at once, or when the last has been awaited."""
-        (data,) = hook.args()
+        data = _subject(hook)
         functions = iter(self._hooks.functions(hook.name))
         pending = call(hook.name, functions, data)
         if self._is_done(data, pending):
@@ -334,7 +315,7 @@ class Driver:
 
     async def _hook_here(self, hook: commands.StartHook) -> None:
         """Call a hook in the very task that awaits it: a context variable that it sets is seen there."""
-        (data,) = hook.args()
+        data = _subject(hook)
         functions = iter(self._hooks.functions(hook.name))
         await call_on(hook.name, functions, data, call(hook.name, functions, data))
 
@@ -409,6 +390,7 @@ class Driver:
         )
         waits = waiting.is_full(self.client)
         self._wire.read(not full and not waits and (client_full or not upstream_full))
+        self._held_up = not all(wire.reads for wire in self.transports.values())
 
     def stalled(self, connection: Connection) -> None:
         """A peer has not taken what waits for it for too long."""
@@ -439,6 +421,18 @@ _KINDS: tuple[tuple[type[commands.Command], Callable[[Any, Any], None]], ...] = 
     (commands.Log, Driver._log_command),
     (Tunnelled, Driver._tunnelled),
 )
+
+
+@cache
+def _field(kind: Any) -> str:
+    (field,) = fields(kind)
+    return field.name
+
+
+def _subject(hook: commands.StartHook) -> Any:
+    """What a hook is about: its one argument, as ``hook.args()`` gives it, without looking at the class each time."""
+    kind: Any = hook.__class__
+    return getattr(hook, _field(kind))
 
 
 @cache

@@ -25,9 +25,14 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.http._hooks import HttpResponseHook
-from mitmproxy.proxy.layers.http._http1 import Http1Server
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
+from mitmproxy.proxy.layers.http._http2 import Http2Client, Http2Server
 from mitmproxy.proxy.layers.modes import HttpProxy, TransparentProxy
+from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer, TLSLayer
 from mitmproxy.proxy.tunnel import TunnelLayer, TunnelState
+from OpenSSL import SSL
+
+from sidecar.runtime import tls_io
 
 STOCK: Final = {
     "Layer.handle_event": Layer.handle_event,
@@ -36,6 +41,11 @@ STOCK: Final = {
     "NextLayer._ask": NextLayer._ask,
     "TunnelLayer.event_to_child": TunnelLayer.event_to_child,
     "HttpLayer.event_to_child": HttpLayer.event_to_child,
+    "HttpLayer._handle_event": HttpLayer._handle_event,
+    "TunnelLayer._handle_event": TunnelLayer._handle_event,
+    "TunnelLayer._handle_command": TunnelLayer._handle_command,
+    "ServerTLSLayer.event_to_child": ServerTLSLayer.event_to_child,
+    "ClientTLSLayer.on_handshake_error": ClientTLSLayer.on_handshake_error,
     "HttpLayer.make_stream": HttpLayer.make_stream,
     "HttpStream.passthrough": HttpStream.passthrough,
     "HttpProxy._handle_event": HttpProxy._handle_event,
@@ -47,6 +57,9 @@ STOCK: Final = {
 }
 """What is replaced, or taken for what it does, as mitmproxy has it."""
 
+_PLAIN: Final = frozenset(
+    {HttpStream, Http1Server, Http1Client, Http2Server, Http2Client}
+)  # layers with stock `handle_event`
 _INLINE = "inline_hook"  # attribute of a client whose driver calls hooks where they come up
 
 
@@ -54,7 +67,9 @@ def install() -> None:
     """Replace the parts; a second call changes nothing."""
     Layer.handle_event = _handle_event  # type: ignore[method-assign]
     Layer._Layer__process = _process  # type: ignore[attr-defined]
+    TLSLayer.handle_event = _tls_handle_event  # type: ignore[assignment,method-assign]
     TunnelLayer.event_to_child = _tunnel_event_to_child  # type: ignore[method-assign]
+    HttpLayer.handle_event = _http_handle_event  # type: ignore[assignment,method-assign]
     HttpLayer.event_to_child = _http_event_to_child  # type: ignore[method-assign]
     Http1Server.make_pipe = _make_pipe  # type: ignore[assignment,method-assign]
     Context.fork = _fork  # type: ignore[method-assign]
@@ -170,6 +185,58 @@ def is_transient(layer: Layer) -> bool:
     return isinstance(layer, (NextLayer, HttpProxy, TransparentProxy))
 
 
+def _tls_handle_event(self: TLSLayer, event: events.Event) -> CommandGenerator[None]:
+    """As stock, in one step where nothing is special: the tunnel is open, or the event isn't about its connection."""
+    if self._paused is not None or self.tunnel_state is not TunnelState.OPEN:
+        return _handle_event(self, event)
+    if isinstance(event, events.ConnectionEvent) and event.connection == self.tunnel_connection:
+        if event.__class__ is not events.DataReceived or self.conn is not self.tunnel_connection:
+            return _handle_event(self, event)
+        return _decrypted(self, event)
+    return _passed_on(self, self.child_layer.handle_event(event))
+
+
+def _decrypted(self: TLSLayer, event: events.DataReceived) -> CommandGenerator[None]:
+    assert self.tls is not None
+    pieces, failure = tls_io.receive(self.tls, event.data)
+    if failure is not None:
+        tls_io.keep(self, pieces, failure)
+        yield from _process(self, self.receive_data(b""))
+        return
+    if answer := tls_io.outgoing(self.tls):
+        yield commands.SendData(self.conn, answer)
+    if pieces:
+        plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if (note_use := getattr(self, "note_use", None)) is not None:
+            note_use()
+        yield from _passed_on(self, self.child_layer.handle_event(events.DataReceived(self.conn, plaintext)))
+
+
+def _passed_on(self: TLSLayer, generator: CommandGenerator[None]) -> CommandGenerator[None]:
+    """What the layer inside of this one wants, encrypted where it is for the peer."""
+    for command in generator:
+        if isinstance(command, commands.ConnectionCommand) and command.connection == self.conn:
+            if command.__class__ is commands.SendData and self.tls is not None:
+                try:
+                    tls_io.write(self.tls, command.data)
+                except SSL.Error:
+                    yield from self.send_data(command.data)  # which says what that means
+                else:
+                    if data := tls_io.outgoing(self.tls):
+                        yield commands.SendData(self.conn, data)
+            else:
+                yield from _process(self, _special(self, command, generator))
+                return
+        else:
+            yield command
+
+
+def _special(self: TLSLayer, command: commands.Command, rest: CommandGenerator[None]) -> CommandGenerator[None]:
+    yield from self._handle_command(command)
+    for command in rest:
+        yield from self._handle_command(command)
+
+
 def _tunnel_event_to_child(self: TunnelLayer, event: events.Event) -> CommandGenerator[None]:
     """As stock, but what isn't about this tunnel's connection isn't looked at twice."""
     if self.tunnel_state is TunnelState.ESTABLISHING and not self.command_to_reply_to:
@@ -182,9 +249,38 @@ def _tunnel_event_to_child(self: TunnelLayer, event: events.Event) -> CommandGen
             yield command
 
 
+def _http_handle_event(self: HttpLayer, event: events.Event) -> CommandGenerator[None]:
+    """As stock: this layer never pauses, so most events go straight to where they belong."""
+    if isinstance(event, events.ConnectionEvent):
+        child: Any = self.connections.get(event.connection)
+    elif isinstance(event, events.CommandCompleted):
+        child = self.command_sources.pop(event.command)
+    else:
+        child = None
+    if child is None:
+        return _handle_event(self, event)
+    return self.event_to_child(child, event)
+
+
 def _http_event_to_child(self: HttpLayer, child: Any, event: events.Event) -> CommandGenerator[None]:
-    """As stock for the commands that nearly all are; the others are stock's."""
-    for command in child.handle_event(event):
+    """As stock, with `_handle_event` of *child* within: there are some thirty of these steps to a request."""
+    plain = child._paused is None and child.__class__ in _PLAIN
+    generator: CommandGenerator[Any] = child._handle_event(event) if plain else child.handle_event(event)
+    reply: Any = None
+    while True:
+        try:
+            command: Any = generator.send(reply)
+        except StopIteration:
+            return
+        reply = None
+        if command.blocking is True:
+            if _answered(child, command):
+                continue
+            command.blocking = child
+            child._paused = Paused(command, generator)
+            paused = True
+        else:
+            paused = False
         kind = command.__class__
         if kind is ReceiveHttp:
             what = command.event
@@ -210,6 +306,8 @@ def _http_event_to_child(self: HttpLayer, child: Any, event: events.Event) -> Co
                 if isinstance(command, commands.OpenConnection):
                     self.connections[command.connection] = child
                 yield command
+        if paused:
+            return
 
 
 # Values that are looked at

@@ -74,28 +74,54 @@ def _tls_interact(self: TLSLayer) -> layer.CommandGenerator[None]:
         yield commands.SendData(self.conn, data)
 
 
-def _receive_data(self: TLSLayer, data: bytes) -> layer.CommandGenerator[None]:
-    """As stock, but for how it is read and written."""
-    tls = self.tls
-    assert tls is not None
+def receive(tls: SSL.Connection, data: bytes) -> tuple[list[bytes], SSL.Error | None]:
+    """What can be read once *data* has come, and what ended that, if it was more than the lack of more."""
     if data:
         tls.bio_write(data)
     pieces: list[bytes] = []
-    close = False
     try:
         read(tls, pieces)
     except SSL.WantReadError:
         pass
-    except SSL.ZeroReturnError:
-        close = True
-    except SSL.Error as e:
-        yield commands.Log(f"TLS Error: {e}", WARNING)
+    except SSL.Error as e:  # ZeroReturnError: the peer's close_notify
+        return pieces, e
+    return pieces, None
+
+
+def write(tls: SSL.Connection, data: bytes) -> None:
+    """
+    Encrypt *data*, all of it: memory has room.
+
+    Raises:
+        SSL.Error: As `SSL.Connection.sendall` does.
+    """
+    ssl, at, size = tls._ssl, 0, len(data)
+    buffer = _ffi.from_buffer(data)
+    while at < size:
+        written = _lib.SSL_write(ssl, buffer + at, size - at)  # a record at a time, as pyOpenSSL's contexts have it
+        if written <= 0:
+            tls._raise_ssl_error(ssl, written)
+        at += written
+
+
+def keep(layer: TLSLayer, pieces: list[bytes], failure: SSL.Error) -> None:
+    """Have the layer's next `receive_data` begin with this: it has been read already."""
+    layer.__dict__["_read_already"] = pieces, failure
+
+
+def _receive_data(self: TLSLayer, data: bytes) -> layer.CommandGenerator[None]:
+    """As stock, but for how it is read and written."""
+    tls = self.tls
+    assert tls is not None
+    pieces, failure = self.__dict__.pop("_read_already", None) or receive(tls, data)
+    if failure is not None and not isinstance(failure, SSL.ZeroReturnError):
+        yield commands.Log(f"TLS Error: {failure}", WARNING)
     # After reading, which may have made something to send: an answer to a key update, or an alert.
     if answer := outgoing(tls):
         yield commands.SendData(self.conn, answer)
     if pieces:
         plaintext = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         yield from self.event_to_child(events.DataReceived(self.conn, plaintext))
-    if close:
+    if isinstance(failure, SSL.ZeroReturnError):
         self.conn.state &= ~ConnectionState.CAN_READ
         yield from self.event_to_child(events.ConnectionClosed(self.conn))

@@ -32,6 +32,8 @@ class Wire(asyncio.Protocol):
         self._driver = driver
         self._early: list[bytes] = []  # came before the layers knew of the connection
         self._early_end = False
+        self.gathers = False  # what is sent, until `flush`
+        self._outgoing: list[bytes] = []
 
     @property
     def handler(self) -> "Wire":
@@ -61,6 +63,8 @@ class Wire(asyncio.Protocol):
             self._early.append(data)
             self.transport.pause_reading()
             return
+        if not self.gathers and self.connection.alpn == b"h2":
+            self.gathers = True  # not from the start: the end of a handshake goes out at once
         driver.handle(events.DataReceived(self.connection, data))
 
     def eof_received(self) -> bool:
@@ -106,13 +110,29 @@ class Wire(asyncio.Protocol):
             self._driver.end(self)
 
     def send(self, data: bytes) -> bool:
-        """Write *data*, or keep it for `flush`, which is due if this says so."""
+        """
+        Write *data*, or keep it for `flush`, which is due if this says so.
+
+        An answer's head and body are to be one segment, and so are frames of HTTP/2. A request's head and body aren't:
+        an upstream that reads once, answers and closes would have left some unread, and its kernel would reset the
+        connection.
+        """
+        if self.gathers:
+            self._outgoing.append(data)
+            return len(self._outgoing) == 1
         if not self.transport.is_closing():
             self.transport.write(data)
         return False
 
     def flush(self) -> None:
         """Write what was kept."""
+        outgoing, self._outgoing = self._outgoing, []
+        if not outgoing or self.transport is None or self.transport.is_closing():
+            return
+        if len(outgoing) == 1:
+            self.transport.write(outgoing[0])
+        else:
+            self.transport.write(b"".join(outgoing))
 
     def read(self, wanted: bool) -> None:
         """Go on or stop reading."""
