@@ -59,10 +59,12 @@ def extensions_of(certificate: x509.Certificate) -> x509.Extensions:
     Clients compare it as it is written: it fits no host's name.
 
     Raises:
-        ValueError: An extension can't be read, for another reason.
+        ValueError: An extension can't be read, for another reason, or is there twice.
     """
     try:
         return certificate.extensions
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as e:
+        raise ValueError(str(e)) from e
     except ValueError:
         readable = _without_stars(certificate)
         if readable is None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from OpenSSL.crypto import X509, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
+from OpenSSL.crypto import X509, Error, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
 
 from sidecar.pki.constraints import constraints_of
 from sidecar.pki.extensions import extensions_of
@@ -47,14 +47,16 @@ def doubts(ca: SessionCa, now: datetime) -> tuple[str, ...]:
 
 def _verify(ca: SessionCa, now: datetime, flags: int) -> str | None:
     moment, store = utc(now), X509Store()
-    store.add_cert(X509.from_cryptography(ca.root))
-    store.set_flags(X509StoreFlags.PARTIAL_CHAIN | flags)  # the root may not be known
-    store.set_time(moment.replace(tzinfo=None))
-    untrusted = [X509.from_cryptography(certificate) for certificate in ca.chain]
     try:
+        store.add_cert(X509.from_cryptography(ca.root))
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN | flags)  # the root may not be known
+        store.set_time(moment.replace(tzinfo=None))
+        untrusted = [X509.from_cryptography(certificate) for certificate in ca.chain]
         X509StoreContext(store, X509.from_cryptography(_leaf(ca, moment)), untrusted).verify_certificate()
     except X509StoreContextError as e:
         return str(e)
+    except (Error, ValueError, KeyError, TypeError):  # what one library reads, the other needn't
+        return "a certificate of its chain can't be read by OpenSSL"
     return None
 
 

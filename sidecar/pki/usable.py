@@ -64,11 +64,22 @@ def check_ca(certificate: x509.Certificate, name: str, now: datetime) -> None:
     _check_strength(certificate, name)
 
 
+def _is_root(certificate: x509.Certificate, name: str) -> bool:
+    try:
+        return certificate.issuer == certificate.subject
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # the library reads them when they are asked for, and knows not every kind of text
+        raise CaError(f"{name} has a subject or an issuer that can't be read; issue it anew") from None
+
+
 def _check_strength(certificate: x509.Certificate, name: str) -> None:
     key = public_key_of(certificate)
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
         raise CaError(f"{name} has an RSA key of {key.key_size} bits, which clients refuse; issue it with 2048 or more")
-    if certificate.issuer != certificate.subject:  # nobody verifies what a root has signed itself with
+    if not _is_root(certificate, name):  # nobody verifies what a root has signed itself with
         try:
             digest = certificate.signature_hash_algorithm
         except UnsupportedAlgorithm:

@@ -201,7 +201,7 @@ def _verified(upstream: SSL.Connection, certificate: crypto.X509, error: int, de
         parsed = certificate.to_cryptography()
         if not ok and error in _NO_GOOD_LIST:
             handshake.objection = Objection(f"{_words_of(error)}, issuer {parsed.issuer.rfc4514_string()!r}")
-    except ValueError as e:
+    except (ValueError, KeyError, TypeError) as e:  # names are read when they are asked for
         handshake.objection = Objection(f"certificate {depth + 1} of the chain can't be parsed: {e}")
         return False
     if not ok:

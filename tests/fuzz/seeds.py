@@ -1,10 +1,12 @@
 """What fuzzers begin with: bytes that go deep."""
 
+import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
@@ -74,7 +76,12 @@ def _dns() -> list[bytes]:
 
 def _ca() -> list[bytes]:
     ca = issue_session_ca(common_name="fuzz", now=datetime(2026, 1, 1, tzinfo=UTC))
+    der, odd = ca.certificate.public_bytes(Encoding.DER), list[bytes]()
+    for kind in (0x28, 0x03, 0x1C):  # of the text in a name: kinds that the libraries read differently, or not
+        body = base64.encodebytes(der.replace(b"\x0c\x04fuzz", bytes([kind]) + b"\x04fuzz"))
+        odd.append(b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n" + CUT + ca.key_pem())
     return [
+        *odd,
         ca.chain_pem() + CUT + ca.key_pem(),
         ca.chain_pem() * 2 + CUT + ca.key_pem(),
         ca.key_pem() + CUT + ca.chain_pem(),

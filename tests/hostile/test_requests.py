@@ -1,8 +1,9 @@
 """Request smuggling: of what is sent, nothing goes upstream, or what every reader takes for the judged requests."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.hostile.mutations import MUTATIONS, Mutation
 from tests.hostile.readers import PROGRAM_READERS, READERS, Reading
 from tests.hostile.recorder import MARK, Recorded, recording
-from tests.live.sidecars import SECONDS, running
+from tests.live.sidecars import SECONDS, Sidecar, running
 from tests.live.upstreams import Root
 from tests.live.wire import dial, secure
 
@@ -68,13 +69,19 @@ def send(
             pass  # refused, and what we still had to say was too much
 
 
-def outcomes(folder: Path, mutations: Sequence[Mutation], *, tls: bool) -> list[Outcome]:
+type Start = Callable[[Path, Path], AbstractContextManager[Sidecar]]  # in a folder, with the upstream's root
+
+
+def ours(folder: Path, root: Path) -> AbstractContextManager[Sidecar]:
+    return running(folder, POLICY, "--upstream-ca", str(root), "--resolve", "up.test:127.0.0.1")
+
+
+def outcomes(folder: Path, mutations: Sequence[Mutation], *, tls: bool, start: Start = ours) -> list[Outcome]:
     """Send each on a connection of its own; see what came upstream, and what was judged."""
     root = Root(folder)
     marks = {f"m{number}z": mutation for number, mutation in enumerate(mutations)}
     with recording(root.context("up.test") if tls else None) as (port, recorded):
-        arguments = ("--upstream-ca", str(root.pem), "--resolve", "up.test:127.0.0.1")
-        with running(folder / "sidecar", POLICY, *arguments) as sidecar, ThreadPoolExecutor(AT_ONCE) as pool:
+        with start(folder / "sidecar", root.pem) as sidecar, ThreadPoolExecutor(AT_ONCE) as pool:
             host = f"up.test:{port}"
             list(pool.map(lambda m: send(port, host, m[1], m[0], recorded, sidecar, tls=tls), marks.items()))
         sidecar.stop()  # then all events are written

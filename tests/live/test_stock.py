@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +43,10 @@ def command(program: str, port: int, *options: str) -> list[str]:
 
 
 @contextmanager
-def stock(folder: Path, program: str, upstream_ca: Path, policy: str, *options: str) -> Iterator[Sidecar]:
+def stock(
+    folder: Path, program: str, upstream_ca: Path, policy: str, *names: str, options: Sequence[str] = ()
+) -> Iterator[Sidecar]:
+    """Run it; *names*, beside two that are always known, lead to 127.0.0.1."""
     ca, trust = make_trust(folder)
     (folder / "policy.yaml").write_text(policy)
     home = folder / "home"
@@ -55,7 +58,7 @@ def stock(folder: Path, program: str, upstream_ca: Path, policy: str, *options: 
         "EGRESS_CA_DIR": str(ca),
         "EGRESS_UPSTREAM_CA": str(upstream_ca),
         "EGRESS_EVENTS": str(events),
-        "EGRESS_RESOLVE": "api.test:127.0.0.1 denied.test:127.0.0.1",
+        "EGRESS_RESOLVE": " ".join(f"{name}:127.0.0.1" for name in ("api.test", "denied.test", *names)),
     }
     with stderr.open("wb") as log:
         process = subprocess.Popen(
