@@ -38,7 +38,6 @@ from sidecar.runtime.session import Session, Settings, parse_resolve
 from sidecar.secrets import load_ca
 from sidecar.upstreams.files import load_upstreams
 from sidecar.upstreams.roots import RootFiles
-from sidecar.upstreams.sessions import Sessions
 
 # What our promises rest on. Under stock mitmproxy these are set at start, and changing them later is refused.
 FORCED: dict[str, Any] = {
@@ -73,7 +72,7 @@ def addons_of(session: Session) -> list[object]:
         Gate(session.policy, session.ledger, session.ca_expired),
         SessionCaAddon(session.minter, session.ledger, session.now, session.ca_expired),
         Upstream(session.policy, session.ledger, resolve, session.upstreams.roots.load, proxy),
-        UpstreamTls(session.ledger, lambda: session.upstreams, Sessions(session.settings.limits.tls_sessions)),
+        UpstreamTls(session.ledger, lambda: session.upstreams, session.sessions, session.pool),
     ]
 
 

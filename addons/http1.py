@@ -43,8 +43,13 @@ _stock_send_request: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1
 _stock_send_answer: Callable[[Any, Any], layer.CommandGenerator[None]] = _http1.Http1Server.send
 
 
+_stock_client_init: Callable[[Any, Any], None] = _http1.Http1Client.__init__
+_BOUND = re.compile(r"\s*(ntlm|negotiate)\b", re.IGNORECASE)  # RFC 4559, section 5: of the connection, not the request
+
+
 def install() -> None:
     """Replace these parts of mitmproxy's; a second call changes nothing."""
+    _http1.Http1Client.__init__ = _client_init  # type: ignore[method-assign]
     _http1.Http1Connection._handle_event = _handle_event  # type: ignore[method-assign]
     _http1.Http1Client.read_headers = _read_headers  # type: ignore[method-assign]
     _http1.Http1Server.read_headers = _read_request  # type: ignore[method-assign]
@@ -177,8 +182,16 @@ def _read_request(self: Any, event: events.Event) -> layer.CommandGenerator[None
     yield from _stock_read_request(self, event)
 
 
+def _client_init(self: Any, context: Any) -> None:
+    """As stock; the connection knows what reads it, for `addons.pool`."""
+    _stock_client_init(self, context)
+    self.conn.http1 = self
+
+
 def _send_request(self: Any, event: Any) -> layer.CommandGenerator[None]:
     """As stock; what came by HTTP/2 without a length is sent in chunks, and without its trailers."""
+    if isinstance(event, RequestHeaders) and _BOUND.match(event.request.headers.get("authorization", "")):
+        self.conn.http1 = None  # the connection itself is somebody's from now on: it's for no other client
     if isinstance(event, RequestTrailers) or (isinstance(event, RequestData) and not event.data):
         return  # an empty chunk would be the last
     if isinstance(event, RequestHeaders) and event.request.is_http2 and not event.end_stream:

@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers.http._events import (
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpResponseHeadersHook
 from mitmproxy.proxy.layers.tls import ServerTLSLayer, TLSLayer
+from mitmproxy.proxy.tunnel import TunnelState
 from OpenSSL import SSL
 
 from addons import bounds, connections, framing, http1, http2, idle, waiting, websocket
@@ -40,6 +41,7 @@ _stock_check_invalid: Callable[[HttpStream, bool], layer.CommandGenerator[bool]]
 _stock_handle_protocol_error: Callable[[HttpStream, Any], layer.CommandGenerator[None]] = (
     HttpStream.handle_protocol_error
 )
+_stock_start_handshake: Callable[[ServerTLSLayer], layer.CommandGenerator[None]] = ServerTLSLayer.start_handshake
 _stock_receive_close: Callable[[TLSLayer], layer.CommandGenerator[None]] = TLSLayer.receive_close
 _stock_send_data: Callable[[TLSLayer, bytes], layer.CommandGenerator[None]] = TLSLayer.send_data
 
@@ -52,6 +54,7 @@ def install() -> None:
     HttpStream.make_server_connection = _make_server_connection  # type: ignore[method-assign]
     HttpStream.check_invalid = _check_invalid  # type: ignore[method-assign]
     HttpLayer.get_connection = _get_connection  # type: ignore[method-assign]
+    ServerTLSLayer.start_handshake = _start_handshake  # type: ignore[method-assign]
     ServerTLSLayer.receive_close = _receive_close  # type: ignore[assignment,method-assign]
     ServerTLSLayer.send_data = _send_data  # type: ignore[assignment,method-assign]
     # Checks the type of each of a message's 15 fields, for mistakes of addon authors: 7 % of a request's cost.
@@ -110,6 +113,13 @@ def _handler(connection_id: str) -> Any:
 
 def _no_check(self: MessageData) -> None:
     pass
+
+
+def _start_handshake(self: ServerTLSLayer) -> layer.CommandGenerator[None]:
+    """As stock, but TLS that another client has left established is open at once: nothing more comes to make it so."""
+    yield from _stock_start_handshake(self)
+    if self.tunnel_state is TunnelState.ESTABLISHING and self.tls is not None and self.conn.tls_established:
+        yield from self._handshake_finished(None)
 
 
 def _receive_close(self: ServerTLSLayer) -> layer.CommandGenerator[None]:

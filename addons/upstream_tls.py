@@ -4,22 +4,22 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from mitmproxy import connection, tls
 from mitmproxy.proxy import server_hooks
-from OpenSSL import SSL
 
 from addons import bounds, internals
-from addons.dial import let_retry
+from addons.dial import Refused, checked_dial, let_retry
 from addons.guard import fails_closed
+from addons.pool import Pool
 from sidecar.handshakes import diagnose_server
 from sidecar.hosts import Authority, parse_host
 from sidecar.ledger import ConnectionRecord, Ledger
 from sidecar.problem import Failure
 from sidecar.reasons import Reason
 from sidecar.upstreams.files import Upstreams
-from sidecar.upstreams.handshake import connection_to, listen_for_alerts, objection_of, session_of
+from sidecar.upstreams.handshake import connection_to, listen_for_alerts, objection_of, refused_by
 from sidecar.upstreams.sessions import Destination, Sessions
 
 
@@ -31,48 +31,65 @@ class UpstreamTls:
     Args:
         ledger: Is told of handshakes that fail.
         upstreams: Gives the contexts in force; asked for each handshake.
-        sessions: What is resumed; forgotten when other contexts come into force.
+        sessions: What is resumed.
+        pool: What another client has left; emptied, as the sessions are, when other contexts come into force.
     """
 
     name = "egress_upstream_tls"
 
-    def __init__(self, ledger: Ledger, upstreams: Callable[[], Upstreams], sessions: Sessions) -> None:
+    def __init__(self, ledger: Ledger, upstreams: Callable[[], Upstreams], sessions: Sessions, pool: Pool) -> None:
         self.ledger = ledger
-        self._upstreams = upstreams
-        self._sessions, self._of = sessions, upstreams()
-        self._made: WeakKeyDictionary[connection.Server, tuple[Destination, SSL.Connection]] = WeakKeyDictionary()
+        self.pool = pool
+        self._upstreams, self._sessions = upstreams, sessions
+        self._direct: WeakSet[connection.Server] = WeakSet()
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Behind `Upstream`, which has judged and checked what is dialled: the same may be taken from the pool."""
+        server, checked = data.server, checked_dial.get()
+        if server.error or not server.tls or not server.address or checked is None or checked.through is not None:
+            return
+        host, port = server.address[:2]
+        if checked.target != (host, port):
+            return
+        self._direct.add(server)
+        for address in checked.addresses:
+            if self.pool.reserve(server, self._destination(data.client, host, port, (str(address), port))):
+                return
 
     def tls_start_server(self, tls_start: tls.TlsData) -> None:
         server, client = tls_start.conn, tls_start.context.client
         assert isinstance(server, connection.Server) and server.address
         host = parse_host(server.address[0])  # the judged name; an SNI is only ever equal to it
         server.sni = host.name if host.address is None else None
-        offers = tuple(offer for offer in client.alpn_offers if offer in (b"h2", b"http/1.1")) or (b"http/1.1",)
-        server.alpn_offers = offers
+        refused = partial(self._refused_late, client.id, server.address[:2])
+        peer = server.peername or server.address
+        destination = self._destination(client, *server.address[:2], (peer[0], peer[1]))
+        server.alpn_offers = destination.offers
+        direct = server in self._direct
+        if (adopted := self.pool.adopted(server)) is not None:
+            if adopted.destination != destination:
+                raise Refused(f"{host} is trusted otherwise since it was taken from the pool")
+            refused_by(adopted.tls, refused)
+            tls_start.ssl_conn = adopted.tls
+            self.pool.began(server, destination, adopted.tls, direct=direct)
+            return
         seconds = bounds.limits.handshake_seconds
         asyncio.get_running_loop().call_later(seconds, self._still_shaking, client.id, server, seconds)
-        refused = partial(self._refused_late, client.id, server.address[:2])
-        if (upstreams := self._upstreams()) is not self._of:
-            self._sessions.clear()
-            self._of = upstreams
-        context = upstreams.context_for(host)
-        peer = server.peername or server.address
-        destination = Destination(host.name, server.address[1], (peer[0], peer[1]), offers, context)
         resumed = self._sessions.take(destination, time.time())
-        tls_start.ssl_conn = connection_to(host, context, offers, refused, resumed)
-        self._made[server] = (destination, tls_start.ssl_conn)
+        tls_start.ssl_conn = connection_to(host, destination.context, destination.offers, refused, resumed)
+        self.pool.began(server, destination, tls_start.ssl_conn, direct=direct)
 
     def tls_established_server(self, data: tls.TlsData) -> None:
         assert data.ssl_conn is not None
         listen_for_alerts(data.ssl_conn)
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        if not data.server.tls_established or (made := self._made.pop(data.server, None)) is None:
-            return
-        destination, upstream = made
-        in_force = self._upstreams().context_for(parse_host(destination.host))
-        if destination.context is in_force and (kept := session_of(upstream)) is not None:
-            self._sessions.keep(destination, kept)
+        self.pool.ended(data.server)
+
+    def _destination(self, client: connection.Client, name: str, port: int, peer: tuple[str, int]) -> Destination:
+        offers = tuple(offer for offer in client.alpn_offers if offer in (b"h2", b"http/1.1")) or (b"http/1.1",)
+        host = parse_host(name)
+        return Destination(host.name, port, peer, offers, self._upstreams().context_for(host))
 
     def tls_failed_server(self, tls_failed: tls.TlsData) -> None:
         server = tls_failed.conn

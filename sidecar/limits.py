@@ -59,7 +59,14 @@ class Limits:
     upstreams_per_address: int = _limit(
         5, 1, 1000, "upstream connections of one client connection to one address", "", "nothing: further ones wait",
     )  # fmt: skip
+    upstream_pool: int = _limit(
+        32, 0, 100_000, "upstream connections that a client has left, for the next one of the same destination", "",
+        "nothing: the one that has waited longest is closed",
+    )  # fmt: skip
     # time
+    upstream_pool_seconds: float = _limit(
+        4, 0.1, 3600, "the same, each", "", "nothing: it is closed"
+    )  # fmt: skip
     idle_seconds: int = _limit(
         3600, 1, _MOST, "silence on a client connection and all that hangs on it", "the closing record",
         "the connection is closed", Reason.TIMEOUT,
@@ -157,7 +164,7 @@ class Limits:
 
     def fitting(self, descriptors: int) -> "Limits":
         """These, with no more connections than there are file descriptors for."""
-        most = max(2, descriptors - SPARE_DESCRIPTORS)
+        most = max(2, descriptors - SPARE_DESCRIPTORS - self.upstream_pool)
         wanted = self.client_connections + self.upstream_connections
         if wanted <= most:
             return self

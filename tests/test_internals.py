@@ -11,9 +11,9 @@ from h11._readers import ChunkedReader
 from mitmproxy import version
 from mitmproxy.net.http import validate
 from mitmproxy.net.http.http1 import read
-from mitmproxy.proxy import server
+from mitmproxy.proxy import server, tunnel
 from mitmproxy.proxy.layers import http, tcp, tls, websocket
-from mitmproxy.proxy.layers.http import _http2
+from mitmproxy.proxy.layers.http import _http1, _http2
 
 from addons import connections, http1, http2, idle, internals, waiting
 from sidecar.runtime import plumbing, tls_io
@@ -55,6 +55,11 @@ KNOWN = {
     "HttpStream.check_invalid": (internals._stock_check_invalid, "ef0a126eef45d903"),
     "HttpStream.check_killed": (http.HttpStream.check_killed, "368cad352d1e82b6"),
     "HttpLayer._handle_event": (http.HttpLayer._handle_event, "6ba31883cc7a06b3"),
+    "ServerTLSLayer.start_handshake": (internals._stock_start_handshake, "0dcfcb2a69b9608b"),
+    "TunnelLayer._handshake_finished": (tunnel.TunnelLayer._handshake_finished, "586a787f8895d9dd"),
+    "TLSLayer.receive_handshake_data": (tls.TLSLayer.receive_handshake_data, "721fe6313c0979fe"),
+    "Http1Client.__init__": (http1._stock_client_init, "6c975dd0d7a7f98d"),
+    "Http1Connection.mark_done": (_http1.Http1Connection.mark_done, "dc5ed395ce4f0763"),
     "TLSLayer.receive_close": (internals._stock_receive_close, "244aa237c481fc55"),
     "TLSLayer.send_close": (tls.TLSLayer.send_close, "d9b1161f42db9992"),
     "ChunkedReader.__call__": (ChunkedReader.__call__, "2618d847a89a1505"),

@@ -24,6 +24,7 @@ from mitmproxy.hooks import UpdateHook
 from mitmproxy.proxy import commands, context, events, layer, server_hooks
 
 from addons import bounds, http2, idle, waiting
+from addons.pool import Pool
 from sidecar.runtime.farewell import turn_away
 from sidecar.runtime.hooks import HookTable, call, call_on
 from sidecar.runtime.plumbing import Tunnelled, call_inline, is_transient, settled
@@ -67,6 +68,7 @@ class Shared:
     options: Any
     hooks: HookTable
     connections: dict[Any, Any]  # the proxy server's, by the client's id
+    pool: Pool | None = None
 
 
 class Driver:
@@ -90,6 +92,7 @@ class Driver:
         self.transports: dict[Connection, Wire] = {self.client: wire}
         self.idle_seconds: float = shared.options.tcp_timeout
         self._hooks, self._connections, self._wire = shared.hooks, shared.connections, wire
+        self._pool = shared.pool
         self._loop = asyncio.get_running_loop()
         self._queue: deque[events.Event | Callable[[], None]] = deque()
         self._ends: deque[Wire] = deque()  # are over, which is told once the queue is empty
@@ -164,6 +167,8 @@ class Driver:
         if self._idle is not None:
             self._idle.cancel()
         for wire in list(self.transports.values()):
+            if self._pool is not None and not self._waiting:
+                wire.leave_to(self._pool)
             wire.cancel("client disconnected")
         self._forget_if_over()
 
@@ -347,7 +352,10 @@ class Driver:
             await slot.acquire()
             wire.slot = slot
             server.timestamp_start = time.time()
-            await self._loop.create_connection(lambda: wire, *server.address[:2])
+            if self._pool is not None and (left := self._pool.claim(server)) is not None:
+                wire.adopt(left)
+            else:
+                await self._loop.create_connection(lambda: wire, *server.address[:2])
             server.timestamp_tcp_setup = time.time()
             server.state = ConnectionState.OPEN
             server.peername = wire.transport.get_extra_info("peername")

@@ -118,6 +118,7 @@ async def serve(
         stop.cancel()
         session.expiry.stop()
         session.ledger.shut_down()
+        session.pool.clear()
         for connection_id in list(proxyserver.connections):
             engine.end_connection(str(connection_id), "the sidecar stops")
         await _until(lambda: not proxyserver.connections, _END_SECONDS)

@@ -102,7 +102,8 @@ class ExplicitInstance(AsyncioServerInstance[ExplicitMode]):
 async def serving(instance: Any, begin: Callable[[Driver, Any], bool]) -> list[Any]:
     """Take connections on the descriptors of an instance's mode; *begin* gives each its first layer, or refuses it."""
     master, loop = ctx.master, asyncio.get_running_loop()
-    shared = Shared(Snapshot(ctx.options), HookTable(master.addons), instance.manager.connections)
+    pool = getattr(master.addons.get("egress_upstream_tls"), "pool", None)
+    shared = Shared(Snapshot(ctx.options), HookTable(master.addons), instance.manager.connections, pool)
     return [
         await loop.create_server(
             lambda: ClientWire(shared, instance.mode, begin), sock=socket.socket(fileno=os.dup(number)), backlog=BACKLOG

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from addons.pool import Pool
 from sidecar import __version__
 from sidecar.errors import SidecarError
 from sidecar.events.log import EventLog, Sink
@@ -25,6 +26,7 @@ from sidecar.runtime.expiry import Expiry
 from sidecar.store import PolicyStore
 from sidecar.upstream_proxy import UpstreamProxy, UpstreamProxyError, parse_upstream_proxy
 from sidecar.upstreams.files import Upstreams
+from sidecar.upstreams.sessions import Sessions
 
 _RESOLVE = re.compile(r"(?P<name>[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?:(?P<address>\[[^\]]+\]|[0-9.]+)")
 
@@ -67,6 +69,8 @@ class Session:
         self.ca_problems: tuple[str, ...] = ()  # of what is mounted in the place of the CA that signs
         self.ca_pending: str | None = None  # why a new CA isn't used yet
         self.expiry = Expiry(lambda: self._minter.ca, self.log.emit, self.now)
+        self.sessions = Sessions(settings.limits.tls_sessions)
+        self.pool = Pool(settings.limits.upstream_pool, settings.limits.upstream_pool_seconds, self.sessions)
 
     def minter(self) -> LeafMinter:
         return self._minter
@@ -99,6 +103,7 @@ class Session:
     def put_in_force(self, policy: Policy, upstreams: Upstreams) -> Policy:
         """Have *policy* and *upstreams* count from now on; gives the policy as the next generation."""
         policy, self.upstreams = self.policy.swap(policy), upstreams
+        self.pool.clear()
         self.settings = replace(self.settings, policy=policy, upstreams=upstreams)
         return policy
 

@@ -109,6 +109,21 @@ class Wire(asyncio.Protocol):
         if self.transport.is_closing() and self._driver is not None:
             self._driver.end(self)
 
+    def adopt(self, transport: Any) -> None:
+        """Go on with a connection that another wire has left."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+
+    def leave_to(self, pool: Any) -> None:
+        """Leave the connection for another client, if it's fit for that; the layers aren't told: they are over."""
+        if (
+            self.open
+            and not (self.told or self.ending or self.full)
+            and self.reads
+            and pool.park(self.connection, self.transport)
+        ):
+            self.transport, self.told = None, True
+
     def send(self, data: bytes) -> bool:
         """
         Write *data*, or keep it for `flush`, which is due if this says so.

@@ -74,7 +74,7 @@ def test_a_session_is_resumed_for_its_own_name_until_the_trust_is_read_anew(
 
         session = sidecar.session
         anew = load_upstreams(session.policy(), session.upstreams.root_files)
-        sidecar.call(lambda: setattr(session, "upstreams", anew))
+        sidecar.call(lambda: session.put_in_force(session.policy(), anew))
         ask(sidecar, port, "a.test")
         ask(sidecar, port, "a.test")
         assert resumed[4:] == [False, True], "what was verified by other trust is verified again"
