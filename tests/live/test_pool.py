@@ -42,7 +42,7 @@ class Upstream:
         self.ended = 0  # connections that the other side has closed, or we have
 
     def serve(self, connection: ssl.SSLSocket, paths: list[str]) -> None:
-        connection.settimeout(30)
+        connection.settimeout(300)  # longer than a test waits for an end
         with suppress(OSError), connection:
             while data := connection.recv(65536):
                 paths.append(path := data.split(b" ")[1].decode())
