@@ -85,7 +85,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
 
 @contextmanager
 def scene(root: Root, folder: Path, **limits: float) -> Iterator[tuple[InProcess, Upstream]]:
-    all_limits = Limits(**({"upstream_pool_seconds": 60} | limits))  # type: ignore[arg-type]
+    all_limits = Limits(**({"upstream_pool_seconds": 600} | limits))  # type: ignore[arg-type]
     with (
         keeping(root.context(*NAMES)) as upstream,
         in_process(folder, POLICY, upstream_ca=root.pem, names=NAMES, limits=all_limits) as sidecar,
