@@ -67,11 +67,7 @@ def check_ca(certificate: x509.Certificate, name: str, now: datetime) -> None:
 def _is_root(certificate: x509.Certificate, name: str) -> bool:
     try:
         return certificate.issuer == certificate.subject
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-    ):  # the library reads them when they are asked for, and knows not every kind of text
+    except (ValueError, KeyError, TypeError):  # read when asked for; the library knows not every kind of text
         raise CaError(f"{name} has a subject or an issuer that can't be read; issue it anew") from None
 
 
