@@ -84,10 +84,13 @@ def descriptors() -> int:
 
 
 def within_descriptors(limits: Limits, descriptors: int) -> Limits:
-    """*limits*, with no more connections than there are descriptors for; says so where that is less."""
+    """*limits*, with no more connections than there are descriptors for; a warning where more were asked for."""
     fitting = limits.fitting(descriptors)
     if fitting != limits:
-        _log.warning(
+        asked, default = (limits.client_connections, limits.upstream_connections), Limits()
+        unasked = asked == (default.client_connections, default.upstream_connections)
+        _log.log(
+            logging.INFO if unasked else logging.WARNING,
             "%d file descriptors are enough for %d connections of clients and %d to upstreams; raise RLIMIT_NOFILE",
             *(descriptors, fitting.client_connections, fitting.upstream_connections),
         )

@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 
 from sidecar.errors import CannotRun, SidecarError
-from sidecar.hardening import User, effective_capabilities, parse_user, refuse_root
+from sidecar.hardening import User, effective_capabilities, parse_user, refuse_root, within_descriptors
+from sidecar.limits import Limits
 from tests.live.sidecars import running
 
 DENY = "version: 1\ndefault: deny\n"
@@ -172,3 +173,21 @@ def test_it_runs_on_a_read_only_root_without_any_capability(tmp_path: Path) -> N
         with socket.create_connection(("127.0.0.1", sidecar.port), 10) as client:
             client.sendall(b"GET http://denied.test/ HTTP/1.1\r\nHost: denied.test\r\n\r\n")
             assert client.recv(12) == b"HTTP/1.1 403"
+
+
+@pytest.mark.parametrize(
+    ("limits", "levels"),
+    [
+        pytest.param(Limits(), [], id="nobody has asked for as many as the defaults are"),
+        pytest.param(Limits(client_connections=5000), ["WARNING"], id="fewer than were asked for"),
+        pytest.param(Limits(client_connections=10, upstream_connections=10), [], id="there are enough"),
+    ],
+)  # fmt: skip
+def test_connections_beyond_the_descriptors_are_told_of(
+    limits: Limits, levels: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING"):
+        fitting = within_descriptors(limits, 1024)
+
+    assert fitting.client_connections + fitting.upstream_connections < 1024
+    assert [record.levelname for record in caplog.records] == levels
