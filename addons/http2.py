@@ -6,7 +6,6 @@ the request: that is left to the gate. `addons.internals` puts it in place.
 
 import asyncio
 import time
-from collections import defaultdict
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,13 +21,12 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client, Http2Connection, Htt
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 from mitmproxy.proxy.server import ConnectionHandler
 
-from addons import bounds, waiting
+from addons import bounds, http2_places, waiting
 from addons.http1 import plain, reason_of
 from addons.http2_frames import Frames, TooMuch
 from sidecar.problem import MEDIA_TYPE, Problem
 
 _LOOK_AGAIN_SECONDS = 0.01
-_CHUNK_BYTES = 256  # that a piece takes beside what is in it
 _SWEEP_AT = 256  # streams of a connection; then those that have ended are forgotten
 _CLOSED_STREAMS = 1024  # of which h2 remembers how they ended
 
@@ -39,11 +37,7 @@ _stock_receive_data: Any = BufferedH2Connection.receive_data
 _stock_handle_h2_event: Any = Http2Server.handle_h2_event
 _stock_drain_writers: Any = ConnectionHandler.drain_writers
 _stock_check_host: Any = h2.utilities._check_host_authority_header
-_stock_client_init: Any = Http2Client.__init__
 _held: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # bytes, by the connection that they are to be sent on
-
-_queued: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the same, for the peer to take one more stream
-_DEADLOCK = "both sides send and don't take what waits for them"
 
 
 def install() -> None:
@@ -54,7 +48,7 @@ def install() -> None:
     BufferedH2Connection.__init__ = _init  # type: ignore[method-assign]
     BufferedH2Connection.receive_data = _receive_data  # type: ignore[method-assign]
     Http2Connection._handle_event = _handle_event  # type: ignore[method-assign]
-    Http2Client.__init__ = _client_init  # type: ignore[method-assign]
+    http2_places.install()
     Http2Connection.protocol_error = _protocol_error  # type: ignore[method-assign]
     Http2Connection.head = None  # type: ignore[attr-defined]  # how many came before the one that has begun, and when
     Http2Connection.sweep_at = _SWEEP_AT  # type: ignore[attr-defined]
@@ -127,52 +121,12 @@ def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None
     if not buffers:
         _held.pop(self.conn, None)
         return
-    held = sum(len(chunk.data) + _CHUNK_BYTES for buffer in buffers.values() for chunk in buffer)
+    held = sum(len(chunk.data) + http2_places.PIECE_BYTES for buffer in buffers.values() for chunk in buffer)
     _held[self.conn] = held
     if held > bounds.limits.most_held_bytes:
         buffers.clear()
-        bounds.reached(self.context.client.id, "most_held_bytes", _DEADLOCK)
+        bounds.reached(self.context.client.id, "most_held_bytes", http2_places.DEADLOCK)
         yield commands.CloseConnection(self.context.client)
-
-
-def _client_init(self: Any, context: Any) -> None:
-    """As stock, but what waits for the upstream to take one more stream is counted, too."""
-    _stock_client_init(self, context)
-    self.stream_queue = _Places(context.client, self.conn)
-
-
-class _Places(defaultdict[int, list[Any]]):
-    """Events of streams that wait for a place at an upstream."""
-
-    def __init__(self, client: Connection, upstream: Connection) -> None:
-        super().__init__(lambda: _Waiting(client, upstream))
-        self._upstream = upstream
-
-    def pop(self, key: int, *default: Any) -> Any:
-        events = super().pop(key, *default)
-        left = _queued.get(self._upstream, 0) - sum(map(_size, events))
-        if left > 0:
-            _queued[self._upstream] = left
-        else:
-            _queued.pop(self._upstream, None)
-        return events
-
-
-class _Waiting(list[Any]):
-    def __init__(self, client: Connection, upstream: Connection) -> None:
-        super().__init__()
-        self._client, self._upstream = client, upstream
-
-    def append(self, event: Any) -> None:
-        super().append(event)
-        _queued[self._upstream] = queued = _queued.get(self._upstream, 0) + _size(event)
-        if queued > bounds.limits.most_held_bytes:
-            bounds.reached(self._client.id, "most_held_bytes", _DEADLOCK)
-            bounds.end_soon(self._client.id)
-
-
-def _size(event: Any) -> int:
-    return len(getattr(event, "data", b"")) + _CHUNK_BYTES
 
 
 def _status(self: Any, event: ResponseProtocolError) -> int | None:
@@ -257,14 +211,14 @@ async def _drain_writers(self: ConnectionHandler) -> None:
 
 def holding() -> bool:
     """Whether anything waits for a peer's window, or for an upstream that is being dialled, anywhere."""
-    return bool(_held or _queued) or waiting.any_waits()
+    return bool(_held or http2_places.queued) or waiting.any_waits()
 
 
 def is_full(connection: Connection) -> bool:
     """Whether so much waits for this peer's window that what it comes from shouldn't be read."""
-    if not _held and not _queued:
+    if not _held and not http2_places.queued:
         return False
-    return _held.get(connection, 0) + _queued.get(connection, 0) > bounds.limits.held_bytes
+    return _held.get(connection, 0) + http2_places.queued.get(connection, 0) > bounds.limits.held_bytes
 
 
 def _must_wait(handler: ConnectionHandler) -> bool:

@@ -15,7 +15,7 @@ from mitmproxy.proxy import server, tunnel
 from mitmproxy.proxy.layers import http, tcp, tls, websocket
 from mitmproxy.proxy.layers.http import _http1, _http2
 
-from addons import connections, http1, http2, idle, internals, waiting
+from addons import connections, http1, http2, http2_places, idle, internals, waiting
 from sidecar.runtime import plumbing, tls_io
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
@@ -30,7 +30,7 @@ KNOWN = {
     "BufferedH2Connection.__init__": (http2._stock_init, "73fce8e17f54112a"),
     "BufferedH2Connection.receive_data": (http2._stock_receive_data, "7dd57c12dc7ead79"),
     "Http2Client._handle_event": (_http2.Http2Client._handle_event, "02de05a5b89f087b"),
-    "Http2Client.__init__": (http2._stock_client_init, "e4b5d0162e44ceaa"),
+    "Http2Client.__init__": (http2_places._stock_client_init, "e4b5d0162e44ceaa"),
     "FrameBuffer.__next__": (FrameBuffer.__next__, "6d36dd5061e8a22a"),
     "FrameBuffer._update_header_buffer": (FrameBuffer._update_header_buffer, "754ab91814882ca9"),
     "H2Connection.receive_data": (H2Connection.receive_data, "23c10edc87abe72d"),
