@@ -73,7 +73,10 @@ type Start = Callable[[Path, Path], AbstractContextManager[Sidecar]]  # in a fol
 
 
 def ours(folder: Path, root: Path) -> AbstractContextManager[Sidecar]:
-    return running(folder, POLICY, "--upstream-ca", str(root), "--resolve", "up.test:127.0.0.1")
+    # Without a pool, so that each of the upstream's connections is one client's.
+    return running(
+        folder, POLICY, "--upstream-ca", str(root), "--resolve", "up.test:127.0.0.1", "--limit", "upstream_pool=0"
+    )
 
 
 def outcomes(folder: Path, mutations: Sequence[Mutation], *, tls: bool, start: Start = ours) -> list[Outcome]:

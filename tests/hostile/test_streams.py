@@ -75,7 +75,7 @@ def wrong_fates(sent: Sent, allowed: dict[str, list[tuple[str, str]]]) -> list[s
 def test_a_stream_to_an_http1_upstream_is_refused_or_read_in_one_way_by_everybody(tmp_path: Path) -> None:
     root = Root(tmp_path)
     tls = Downgrade(root.context("up.test"), root.context("up.test"))
-    arguments = ("--upstream-ca", str(root.pem), "--resolve", "up.test:127.0.0.1")
+    arguments = ("--upstream-ca", str(root.pem), "--resolve", "up.test:127.0.0.1", "--limit", "upstream_pool=0")
     with recording(tls.context) as (port, recorded), running(tmp_path / "sidecar", POLICY, *arguments) as sidecar:
         sent = send_all(sidecar, port, MUTATIONS, tls.begin)
         upstream, allowed = recorded.by_mark(), judged(sidecar)
@@ -156,7 +156,7 @@ def strict(context: ssl.SSLContext) -> Iterator[tuple[int, list[tuple[str, str]]
 )
 def test_a_stream_to_an_http2_upstream_is_refused_or_well_formed(mutations: list[Mutation], tmp_path: Path) -> None:
     root = Root(tmp_path)
-    arguments = ("--upstream-ca", str(root.pem), "--resolve", "up.test:127.0.0.1")
+    arguments = ("--upstream-ca", str(root.pem), "--resolve", "up.test:127.0.0.1", "--limit", "upstream_pool=0")
     with (
         strict(root.context("up.test")) as (port, seen, objections),
         running(tmp_path / "sidecar", POLICY, *arguments) as sidecar,
