@@ -14,7 +14,8 @@ _log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
-_GATHER_SECONDS = 0.01  # between the first line and the write, for others to come: a thread's turn costs as much as ten
+# Between the first line and the write, for others to come: a thread's turn costs as much as ten of them.
+_GATHER_SECONDS = 0.025
 
 
 class StreamSink:

@@ -6,9 +6,12 @@ on: each hook goes all the way up and its completion all the way down again, tho
 engine installs this; under stock mitmproxy all is stock.
 """
 
+import logging
 from typing import Any, Final, Protocol
 
-from mitmproxy.http import Headers
+import hpack.hpack
+import hpack.table
+from mitmproxy.http import Headers, Request
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -60,6 +63,7 @@ STOCK: Final = {
 _PLAIN: Final = frozenset(
     {HttpStream, Http1Server, Http1Client, Http2Server, Http2Client}
 )  # layers with stock `handle_event`
+_log = logging.getLogger("sidecar.runtime.driver")  # which writes what layers have to say
 _INLINE = "inline_hook"  # attribute of a client whose driver calls hooks where they come up
 
 
@@ -72,6 +76,11 @@ def install() -> None:
     HttpLayer.handle_event = _http_handle_event  # type: ignore[assignment,method-assign]
     HttpLayer.event_to_child = _http_event_to_child  # type: ignore[method-assign]
     Http1Server.make_pipe = _make_pipe  # type: ignore[assignment,method-assign]
+    Request.authority = property(_authority, Request.authority.fset)  # type: ignore[assignment,attr-defined]
+    codec: Any
+    for codec in (hpack.hpack, hpack.table):
+        # A dozen messages for each head, into the void: asking the logger for each costs more than the table.
+        codec.log = _Silent()
     Context.fork = _fork  # type: ignore[method-assign]
     Headers.get_all = _get_all  # type: ignore[method-assign]
     Headers.__getitem__ = _getitem  # type: ignore[method-assign,assignment]
@@ -213,22 +222,36 @@ def _decrypted(self: TLSLayer, event: events.DataReceived) -> CommandGenerator[N
 
 
 def _passed_on(self: TLSLayer, generator: CommandGenerator[None]) -> CommandGenerator[None]:
-    """What the layer inside of this one wants, encrypted where it is for the peer."""
+    """What the layer inside of this one wants, encrypted where it is for the peer; `Wire.send` says what together."""
+    conn = self.conn
+    together = conn is self.context.client or conn.alpn == b"h2"
+    kept: list[bytes] = []
     for command in generator:
-        if isinstance(command, commands.ConnectionCommand) and command.connection == self.conn:
-            if command.__class__ is commands.SendData and self.tls is not None:
-                try:
-                    tls_io.write(self.tls, command.data)
-                except SSL.Error:
-                    yield from self.send_data(command.data)  # which says what that means
-                else:
-                    if data := tls_io.outgoing(self.tls):
-                        yield commands.SendData(self.conn, data)
-            else:
+        if isinstance(command, commands.ConnectionCommand) and command.connection == conn:
+            if command.__class__ is not commands.SendData or self.tls is None:
+                if kept:
+                    yield from _encrypted(self, b"".join(kept))
                 yield from _process(self, _special(self, command, generator))
                 return
+            if together:
+                kept.append(command.data)
+            else:
+                yield from _encrypted(self, command.data)
         else:
             yield command
+    if kept:
+        yield from _encrypted(self, kept[0] if len(kept) == 1 else b"".join(kept))
+
+
+def _encrypted(self: TLSLayer, data: bytes) -> CommandGenerator[None]:
+    assert self.tls is not None
+    try:
+        tls_io.write(self.tls, data)
+    except SSL.Error:
+        yield from self.send_data(data)  # which says what that means
+    else:
+        if sent := tls_io.outgoing(self.tls):
+            yield commands.SendData(self.conn, sent)
 
 
 def _special(self: TLSLayer, command: commands.Command, rest: CommandGenerator[None]) -> CommandGenerator[None]:
@@ -292,6 +315,9 @@ def _http_event_to_child(self: HttpLayer, child: Any, event: events.Event) -> Co
             yield from self.event_to_child(self.connections[command.connection], command.event)
         elif kind is commands.SendData:
             yield command
+        elif kind is commands.Log:
+            if _log.isEnabledFor(command.level):
+                yield command
         else:
             # Their answers are routed back to who has asked.
             if command.blocking or isinstance(command, commands.RequestWakeup):
@@ -318,6 +344,23 @@ def _fork(self: Context) -> Context:
     fork = Context.__new__(Context)
     fork.client, fork.options, fork.server, fork.layers = self.client, self.options, self.server, self.layers.copy()
     return fork
+
+
+_stock_authority: Any = Request.authority.fget  # type: ignore[attr-defined]
+
+
+def _authority(self: Request) -> str:
+    """As stock, without a codec for what has nothing to decode."""
+    raw = self.data.authority
+    if raw.isascii() and b"xn--" not in raw.lower():
+        return raw.decode("ascii")
+    authority: str = _stock_authority(self)
+    return authority
+
+
+class _Silent:
+    def debug(self, *_: object) -> None:
+        pass
 
 
 class Snapshot:
