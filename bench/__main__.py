@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import measure, memory, verdict
+from bench import measure, memory, transparent, verdict
 from bench.plan import ONCE, QUICK, Plan
 from bench.processes import BenchError, two_cpus
 from bench.profiles import parse_profile, tables
@@ -73,6 +73,11 @@ def main(
                     console.print(*tables(parse_profile(file.read_text())))
                 return
             parts = [measure.rounds(folder, upstream, plan, line.update)]
+            if plan.has(Row.TRANSPARENT):
+                if transparent.possible():
+                    parts.append(transparent.redirected(folder, plan, line.update))
+                else:
+                    status.print(f"not measured, it needs root, ip, nft and setpriv: {Row.TRANSPARENT.label}")
             if set(plan.rows) & ONCE:
                 parts.append(memory.once(folder, upstream, plan, line.update))
             samples = list(chain.from_iterable(parts))

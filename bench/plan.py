@@ -10,6 +10,7 @@ from bench.wire import Load
 
 # By other modules, in processes of their own, once for the whole run.
 ONCE = frozenset({Row.CONNECTIONS_RSS, Row.GROWTH})
+ELSEWHERE = ONCE | {Row.TRANSPARENT}
 AT_START = frozenset({Row.START, Row.IDLE_RSS})
 BULK = frozenset({Row.DOWNLOAD, Row.UPLOAD})
 
@@ -33,7 +34,7 @@ class Plan:
 
     def loads(self) -> list[Row]:
         """Those that need a client; the bulk ones first, while memory is as it was after the start."""
-        measured = {row.measured_by for row in self.rows} - ONCE - AT_START
+        measured = {row.measured_by for row in self.rows} - ELSEWHERE - AT_START
         return sorted(measured, key=lambda row: (row not in BULK, list(Row).index(row)))
 
     def turns(self, number: int) -> list[Contestant]:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,9 +45,11 @@ VARIANTS: dict[Row, Program] = {Row.BARE: Variant.BARE, Row.UNPOOLED: Variant.UN
 
 # What can't be asked of whom; bench/README.md says why.
 CANNOT = {
-    Contestant.DIRECT: {Row.FIRST_CONTACT, Row.PASSTHROUGH, Row.DENIED},
-    Contestant.SQUID: {Row.HTTP2, Row.DENIED},
+    Contestant.DIRECT: {Row.FIRST_CONTACT, Row.PASSTHROUGH, Row.DENIED, Row.TRANSPARENT},
+    Contestant.STREAMING: {Row.TRANSPARENT},
+    Contestant.SQUID: {Row.HTTP2, Row.DENIED, Row.TRANSPARENT},
     Contestant.PROXY_PY: {
+        Row.TRANSPARENT,
         *(Row.DOWNLOAD, Row.UPLOAD, Row.FIRST_BYTE, Row.PEAK_RSS),
         *(Row.HTTP2, Row.WEBSOCKET, Row.PASSTHROUGH, Row.DENIED),
     },
@@ -107,8 +109,15 @@ def running(
     *,
     number: int = 0,
     profile: Path | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Proxy]:
-    """Start it and wait until it listens; *profile* is where a sidecar writes its profile when it's told to."""
+    """
+    Start it and wait until it listens.
+
+    Args:
+        profile: Where a sidecar writes its profile when it's told to.
+        options: More of a sidecar's, which override what it gets otherwise.
+    """
     if program is Contestant.DIRECT:
         yield Proxy(program, None, 0, upstream.root, folder)
         return
@@ -117,7 +126,7 @@ def running(
     port, events = free_port(), None
     if isinstance(program, Variant) or program is Contestant.SIDECAR:
         command, ca_file = sidecar_command(folder, upstream, f"127.0.0.1:{port}", number, profile)
-        command += _variant(program)
+        command += [*_variant(program), *options]
         events = None if program is Variant.BARE else folder / "events.jsonl"
     elif program is Contestant.SQUID:
         ca_file = _ca(folder) / "ca.pem"
@@ -189,6 +198,8 @@ def _variant(program: Program) -> list[str]:
     """Options that override those before them."""
     if program is Variant.BARE:
         return ["--events", "/dev/null", "--event-level", "error", "--health-listen", "none"]
+    if program is Variant.UNPOOLED:
+        return ["--limit", "upstream_pool=0"]
     return []
 
 

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -127,10 +128,8 @@ def serving(
 def _bodies(folder: Path) -> Iterator[Path]:
     """A folder with the large body: a file without blocks, in memory where it can be, so that no disk is measured."""
     shared = Path("/dev/shm")
-    bodies = (
-        shared if shared.is_dir() and os.access(shared, os.W_OK) else folder
-    ) / f"bench-{os.getpid()}-{folder.name}"
-    bodies.mkdir()
+    memory = shared.is_dir() and os.access(shared, os.W_OK)
+    bodies = Path(tempfile.mkdtemp(prefix="bench-", dir=shared if memory else folder))
     bodies.chmod(0o755)
     try:
         with (bodies / BIG.lstrip("/")).open("wb") as file:

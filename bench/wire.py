@@ -3,6 +3,7 @@
 import socket
 import ssl
 from dataclasses import dataclass, replace
+from functools import cache
 
 from bench.names import BODY
 from bench.rows import Row
@@ -50,7 +51,7 @@ class Tunnel:
 
     def __init__(self, load: Load, context: ssl.SSLContext, host: str, session: ssl.SSLSession | None = None) -> None:
         self.authority = f"{host}:{load.upstream_port}"
-        address = socket.gethostbyname(host) if load.resolve else "127.0.0.1"
+        address = _address(host) if load.resolve else "127.0.0.1"
         plain = socket.create_connection((address, load.proxy_port or load.upstream_port), TIMEOUT_SECONDS)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if load.proxy_port:
@@ -93,6 +94,12 @@ class Tunnel:
 
     def close(self) -> None:
         self.socket.close()
+
+
+@cache
+def _address(host: str) -> str:
+    """Asked once: the resolver isn't what is measured."""
+    return socket.gethostbyname(host)
 
 
 def missing(answer: bytes, length: int = len(BODY)) -> int:

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hpack import Decoder
@@ -15,13 +17,16 @@ from bench import squid, verdict
 from bench.client import quantile, times
 from bench.http2 import frame, request_block
 from bench.names import BODY_BYTES, CONTACTS, DENIED, DOMAIN, KNOWN, NAMES, PASSED, SMALL, contacts
+from bench.pages import PAGES, ROOT, filled
 from bench.plan import Plan
+from bench.plots import plots
 from bench.processes import BenchError, cpu_microseconds, kilobytes, on_cpu, tree, waited_ticks
 from bench.profiles import Function, by_package, parse_profile
 from bench.proxies import RULES, Contestant, Proxy, policy, takes_part
-from bench.results import cells, cpu_model, document, from_document, ratio
+from bench.results import LATEST, cells, cpu_model, document, from_document, ratio
 from bench.rows import Row
 from bench.samples import Sample
+from bench.soak_judge import Look, Tally, problems
 from bench.websocket import accept_key, client_frame, echo
 from bench.wire import missing
 from sidecar.hosts import parse_host
@@ -315,6 +320,57 @@ def test_own_time_is_summed_by_package_the_dearest_first() -> None:
     )
 
     assert list(by_package(functions).items()) == [("mitmproxy", 5), ("sidecar", 3)]
+
+
+LOOKS = [Look(float(n), 100.0, 20) for n in range(9)]
+ALL_WELL = {"request_closed": 9, "request_denied": 2, "request_failed": 1, "ca_rotated": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({}, None, id="all is well"),
+        pytest.param({"errors": {"reset": 2}}, "a client: reset (2x)", id="what the mix doesn't explain"),
+        pytest.param(
+            {"events": ALL_WELL | {"request_closed": 8}},
+            "clients saw 9 allowed, the events have 8 request_closed",
+            id="a request without its record",
+        ),
+        pytest.param({"events": ALL_WELL | {"internal_error": 1}}, "1x internal_error", id="an error of our own"),
+        pytest.param(
+            {"looks": LOOKS[:6] + [Look(9.0, 103.0, 20)] * 3}, "memory grew from 100.0 to 103.0 MB", id="memory grows"
+        ),
+        pytest.param(
+            {"looks": LOOKS[:6] + [Look(9.0, 100.0, 24)] * 3}, "file descriptors grew from 20 to 24", id="they grow"
+        ),
+        pytest.param({"looks": [Look(0.0, 9.0, 1)] * 3 + LOOKS[3:]}, None, id="caches fill in the first third"),
+        pytest.param({"idle_descriptors": 4}, "4 file descriptors are left open", id="they aren't given back"),
+    ],
+)
+def test_a_soak_is_judged_by_errors_events_and_growth(change: dict[str, Any], says: str | None) -> None:
+    tally = Tally(allowed=9, denied=2, failed=1, reloads=3, rotations=1)
+    seen: dict[str, Any] = {"errors": {}, "events": ALL_WELL, "looks": LOOKS, "idle_descriptors": 0} | change
+
+    assert problems(tally, **seen) == ([says] if says else [])
+
+
+def test_the_pages_say_what_the_results_say() -> None:
+    made = json.loads(LATEST.read_text())
+
+    for name, write in PAGES.items():
+        text = (ROOT / name).read_text()
+        assert filled(text, write(made)) == text, f"{name}: run python -m bench.pages"
+    for name, plot in plots(from_document(made)).items():
+        assert (LATEST.parent / name).read_text() == plot, f"{name}: run python -m bench.pages"
+
+
+def test_a_plot_has_a_bar_for_each_contestant_as_long_as_its_share() -> None:
+    of = cells([sample(200), sample(500, Contestant.MITMDUMP)])
+
+    svg = ElementTree.fromstring(plots(of)["cpu.svg"])
+
+    bars = [float(rect.get("width", "0")) for rect in svg.iter("{http://www.w3.org/2000/svg}rect") if rect.get("x")]
+    assert len(bars) == 2 and bars[1] == pytest.approx(bars[0] * 200 / 500, abs=0.1)
 
 
 def _bench(*options: str) -> subprocess.CompletedProcess[str]:
