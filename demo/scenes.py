@@ -20,7 +20,7 @@ class Scene:
         status: What the client is answered; None where it gets no answer, and ends with *code*.
         prints: Words that the client's output must have.
         events: The lines that it causes, all of them and in this order; of each the fields that must be so.
-        reaches: How far it comes: the upstream gets the ``request``, only a ``connection``, or ``nothing``.
+        reaches: How far it comes: the upstream gets the ``request``, at most a ``connection``, or ``nothing``.
         trusting: Whether the client has the trust variables.
     """
 
