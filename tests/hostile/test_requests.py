@@ -100,7 +100,6 @@ def outcomes(folder: Path, mutations: Sequence[Mutation], *, tls: bool, start: S
 REFUSES = {
     ("Go", "target with /% is one"),
     ("nginx", "target with /% is one"),
-    ("nginx", "chunks without end"),
     ("nginx", "TRACE with a body"),
     ("nginx", "TRACE with chunks"),
 }
