@@ -29,7 +29,7 @@ from mitmproxy.proxy.layers.tls import ServerTLSLayer, TLSLayer
 from mitmproxy.proxy.tunnel import TunnelState
 from OpenSSL import SSL
 
-from addons import bounds, connections, framing, http1, http2, idle, waiting, websocket
+from addons import bounds, connections, framing, http1, http2, idle, redial, waiting, websocket
 from sidecar.upstreams.handshake import ended_by_alert
 
 _stock_start_request_stream: Callable[[HttpStream], layer.CommandGenerator[None]] = HttpStream.start_request_stream
@@ -190,6 +190,9 @@ def _handle_protocol_error(
     self: HttpStream, event: RequestProtocolError | ResponseProtocolError
 ) -> layer.CommandGenerator[None]:
     """As stock, but where the answer is whole, an upload's end is no failure: each side is told what it has to know."""
+    if redial.may_redial(self, event):
+        yield from redial.redial(self)
+        return
     if self.client_state != self.state_stream_request_body or self.server_state != self.state_done:
         yield from _stock_handle_protocol_error(self, event)
     elif isinstance(event, ResponseProtocolError):
@@ -245,6 +248,7 @@ def _check_invalid(self: HttpStream, request: bool) -> layer.CommandGenerator[bo
     """As stock, but an HTTP/2 stream that was refused isn't kept until its connection ends; answers are settled."""
     if not request:
         framing.settle_exchange(self.flow)
+        redial.mark_used(self.flow.server_conn)
     invalid = yield from _stock_check_invalid(self, request)
     if invalid:
         yield DropStream(self.stream_id)

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from mitmproxy import connection, tls
 from mitmproxy.proxy import server_hooks
 
-from addons import bounds, internals
+from addons import bounds, internals, redial
 from addons.dial import Refused, checked_dial, let_retry
 from addons.guard import fails_closed
 from addons.pool import Pool
@@ -70,6 +70,7 @@ class UpstreamTls:
             if adopted.destination != destination:
                 raise Refused(f"{host} is trusted otherwise since it was taken from the pool")
             refused_by(adopted.tls, refused)
+            redial.mark_used(server)
             tls_start.ssl_conn = adopted.tls
             self.pool.began(server, destination, adopted.tls, direct=direct)
             return

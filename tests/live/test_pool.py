@@ -30,6 +30,7 @@ ANSWERS = {
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
     "/part": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nok",
     "/bye": OK,
+    "/gone": OK,  # but for a connection that has been used: it ends
 }
 
 
@@ -46,6 +47,8 @@ class Upstream:
         with suppress(OSError), connection:
             while data := connection.recv(65536):
                 paths.append(path := data.split(b" ")[1].decode())
+                if path == "/never" or (path == "/gone" and len(paths) > 1):
+                    break
                 connection.sendall(ANSWERS[path])
                 if path == "/bye":
                     break
@@ -93,14 +96,16 @@ def scene(root: Root, folder: Path, **limits: float) -> Iterator[tuple[InProcess
         yield sidecar, upstream
 
 
-def ask(sidecar: InProcess, upstream: Upstream, host: str, path: str = "/", more: str = "") -> bytes:
+def ask(
+    sidecar: InProcess, upstream: Upstream, host: str, path: str = "/", more: str = "", method: str = "GET"
+) -> bytes:
     """What a client of its own reads first, after which it leaves, and the sidecar has noticed."""
     ended = len(sidecar.session.ledger)
     context = ssl.create_default_context(cafile=str(sidecar.bundle))
     with tls(sidecar, upstream.port, host, context) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{upstream.port}\r\n{more}\r\n".encode())
+        connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}:{upstream.port}\r\n{more}\r\n".encode())
         data = b""
-        while b"ok" not in data and b" 101 " not in data and (piece := connection.recv(65536)):
+        while b"ok" not in data and b" 101 " not in data and b"}" not in data and (piece := connection.recv(65536)):
             data += piece
     until(lambda: len(sidecar.session.ledger) <= ended or None, "end of the client")
     return data
@@ -244,3 +249,46 @@ def test_the_one_that_has_waited_longest_makes_room(root: Root, tmp_path: Path) 
         ask(sidecar, upstream, "b.test")
         assert upstream.paths == [["/"], ["/", "/"]]
         assert len(sidecar.session.pool) <= 1
+
+
+def test_a_request_that_meets_the_end_of_a_pooled_connection_goes_out_on_another(root: Root, tmp_path: Path) -> None:
+    with scene(root, tmp_path) as (sidecar, upstream):
+        ask(sidecar, upstream, "a.test")
+        parked(sidecar, 1)
+
+        assert b" 200 OK" in ask(sidecar, upstream, "a.test", "/gone")
+
+    assert upstream.paths == [["/", "/gone"], ["/gone"]]
+
+
+def test_so_does_one_on_the_connection_that_its_own_client_has_used(root: Root, tmp_path: Path) -> None:
+    with scene(root, tmp_path, upstream_pool=0) as (sidecar, upstream):
+        context = ssl.create_default_context(cafile=str(sidecar.bundle))
+        with tls(sidecar, upstream.port, "a.test", context) as connection:
+            for path in ("/", "/gone"):
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a.test:{upstream.port}\r\n\r\n".encode())
+                data = b""
+                while not data.endswith(b"ok") and (piece := connection.recv(65536)):
+                    data += piece
+                assert data.startswith(b"HTTP/1.1 200 OK")
+
+    assert upstream.paths == [["/", "/gone"], ["/gone"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "came"),
+    [
+        pytest.param("POST", "/gone", [["/", "/gone"]], id="one that may have had an effect is not repeated"),
+        pytest.param("GET", "/never", [["/", "/never"], ["/never"]], id="it is repeated once"),
+    ],
+)
+def test_what_ends_all_the_same_is_a_failure(
+    root: Root, tmp_path: Path, method: str, path: str, came: list[list[str]]
+) -> None:
+    with scene(root, tmp_path) as (sidecar, upstream):
+        ask(sidecar, upstream, "a.test")
+        parked(sidecar, 1)
+
+        assert b" 502 " in ask(sidecar, upstream, "a.test", path, "Content-Length: 0\r\n", method)
+
+    assert upstream.paths == came
