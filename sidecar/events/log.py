@@ -1,6 +1,7 @@
 """The event log: gives each event its envelope and its line, counts it into the summary, hands it to a sink."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -8,6 +9,8 @@ from typing import Protocol
 from sidecar.events.model import SCHEMA, Event, EventsDropped, Level, SessionEnded
 from sidecar.events.summary import Tally
 from sidecar.events.text import dumps
+
+_LAST_TRIES, _LAST_SECONDS = 50, 0.02  # for the last line to find room
 
 _RANK: dict[Level, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 
@@ -87,21 +90,29 @@ class EventLog:
         """Write the summary as the session's last line, flush, and return it."""
         with self._lock:
             ended = SessionEnded(summary=self._tally.summary(self._now()))
-            self._write(ended)
+            for _ in range(_LAST_TRIES):  # a queue that is full at the end must not take the end with it
+                if self._report() and self._offer(ended):
+                    break
+                time.sleep(_LAST_SECONDS)
         self._sink.close()
         return ended
 
     def _write(self, event: Event) -> None:
-        if self._unreported:
-            report = EventsDropped(count=self._unreported)
-            if self._sink.offer(self._line(report)):
-                self._seq += 1
-                self._unreported = 0
-        if not self._unreported and self._sink.offer(self._line(event)):
-            self._seq += 1
-        else:
+        if not (self._report() and self._offer(event)):
             self._unreported += 1
             self._tally.dropped += 1
+
+    def _report(self) -> bool:
+        """Tell of what was dropped, if anything was; False if there is no room for that either."""
+        if self._unreported and self._offer(EventsDropped(count=self._unreported)):
+            self._unreported = 0
+        return not self._unreported
+
+    def _offer(self, event: Event) -> bool:
+        if not self._sink.offer(self._line(event)):
+            return False
+        self._seq += 1
+        return True
 
     def _line(self, event: Event) -> bytes:
         before, after = self._envelope(type(event))

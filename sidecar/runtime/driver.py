@@ -253,7 +253,11 @@ class Driver:
         wire.cancel("closed by command")
 
     def _tunnelled(self, command: Tunnelled) -> None:
-        self.layer, self._settling, self._inside = command.inside, True, True
+        self._settling = self._inside = True
+        if isinstance(self.layer, layer.Layer):
+            self.layer = command.inside
+        else:  # one who stands before the layers, as `sidecar.runtime.revocation` does
+            self.layer.inner, self.layer.context = command.inside, command.inside.context
 
     def _start_hook(self, command: commands.StartHook) -> None:
         done = (lambda: self.handle(events.HookCompleted(command))) if command.blocking else _nothing

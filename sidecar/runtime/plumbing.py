@@ -60,7 +60,7 @@ STOCK: Final = {
 }
 """What is replaced, or taken for what it does, as mitmproxy has it."""
 
-_PLAIN: Final = frozenset(
+_PLAIN: Final[frozenset[Any]] = frozenset(
     {HttpStream, Http1Server, Http1Client, Http2Server, Http2Client}
 )  # layers with stock `handle_event`
 _log = logging.getLogger("sidecar.runtime.driver")  # which writes what layers have to say
@@ -177,12 +177,12 @@ def _make_pipe(self: Http1Server) -> CommandGenerator[None]:
 
 def settled(layer: Layer) -> Layer:
     """What *layer* passes all events on to from now on, if that is known: itself, if it does more than that."""
-    while layer._paused is None:
-        if isinstance(layer, NextLayer) and layer._handle is not None and layer.layer is not None:
+    while is_transient(layer) and layer._paused is None:
+        if isinstance(layer, NextLayer):
+            if layer._handle is None or layer.layer is None:
+                break
             layer = layer.layer
-        elif type(layer) in (HttpProxy, TransparentProxy) and isinstance(
-            following := getattr(layer._handle_event, "__self__", None), NextLayer
-        ):
+        elif isinstance(following := getattr(layer._handle_event, "__self__", None), NextLayer):
             layer = following
         else:
             break
@@ -287,7 +287,7 @@ def _http_handle_event(self: HttpLayer, event: events.Event) -> CommandGenerator
 
 def _http_event_to_child(self: HttpLayer, child: Any, event: events.Event) -> CommandGenerator[None]:
     """As stock, with `_handle_event` of *child* within: there are some thirty of these steps to a request."""
-    plain = child._paused is None and child.__class__ in _PLAIN
+    plain = child.__class__ in _PLAIN and child._paused is None
     generator: CommandGenerator[Any] = child._handle_event(event) if plain else child.handle_event(event)
     reply: Any = None
     while True:

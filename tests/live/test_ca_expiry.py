@@ -101,6 +101,7 @@ def test_requests_on_connections_that_are_open_are_refused(scene: Scene) -> None
         assert refused_http2 is not None and (refused_http2.status, refused_http2.reason) == (503, "ca_expired")
         assert "expired at" in refused.problem["detail"] and "mounted a current one" in refused.problem["hint"]
     assert len(scene.seen.requests) == served
+    scene.sidecar.event("request_denied", reason="ca_expired")
     assert {event["status"] for event in scene.sidecar.events("request_denied", reason="ca_expired")} == {503}
 
 

@@ -69,6 +69,7 @@ def test_every_guarding_hook_is_known() -> None:
         ("SessionCaAddon", "tls_clienthello"),
         ("SessionCaAddon", "tls_start_client"),
         ("Upstream", "server_connect"),
+        ("UpstreamTls", "server_connect"),
         ("UpstreamTls", "tls_start_server"),
     }
     for addon, hook in GUARDED:

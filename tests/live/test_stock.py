@@ -115,7 +115,7 @@ def test_limits_hold_under_stock_mitmproxy(tmp_path: Path) -> None:
     root, limits = Root(tmp_path), "egress_limit=client_connections=2 head_bytes=4096 head_seconds=1"
     with (
         serving(root.context("api.test")) as (port, _),
-        stock(tmp_path, "mitmdump", root.pem, POLICY.format(port=port), "--set", limits) as sidecar,
+        stock(tmp_path, "mitmdump", root.pem, POLICY.format(port=port), options=("--set", limits)) as sidecar,
     ):
         with secure(sidecar, f"api.test:{port}") as one, dial(sidecar) as other:
             assert ask(one, get(f"api.test:{port}", "/large", "X: " + "x" * 5000)).status == 431

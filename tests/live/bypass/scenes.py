@@ -91,8 +91,7 @@ def _started_again(lab: Lab) -> Row:
         said.add(lab.fenced.ask(who, "requests.trusting", address, places.ALLOWED, "{ca}", _GET, token=token))
         if token not in lab.fenced.left().tokens:
             problems.append(f"{who}: the request didn't arrive")
-    if not lab.events.find("request_closed"):
-        problems.append("no request_closed")
+    until(lambda: lab.events.find("request_closed"), "request_closed")
     expected = "200 internet"
     problems += [] if said == {expected} else [f"the answers are {said}"]
     return Row(AGAIN, "arrives", expected, ", ".join(sorted(said)), "request_closed", tuple(problems))
