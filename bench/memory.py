@@ -22,7 +22,7 @@ def once(folder: Path, upstream: Upstream, plan: Plan, tell: Callable[[str], Non
     """One sample for each contestant of the rows that are measured once."""
     jobs = [(Row.CONNECTIONS_RSS, contestant) for contestant in plan.contestants if plan.has(Row.CONNECTIONS_RSS)]
     jobs += [(Row.GROWTH, contestant) for contestant in plan.growth_of if plan.has(Row.GROWTH)]
-    jobs = [job for job in jobs if job[1] is not Contestant.DIRECT]
+    jobs = [job for job in jobs if job[1] is not Contestant.DIRECT and job[::-1] not in plan.without]
     # The longest first: what is short fills the gaps.
     jobs.sort(key=lambda job: (job[0] is not Row.GROWTH, job[1] is not Contestant.MITMDUMP))
 
