@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -25,6 +26,7 @@ class Staple(Enum):
     NOTHING = "nothing"  # it proves nothing: not about this certificate, not by its issuer, not of today
 
 
+@lru_cache(maxsize=1024)
 def wants_staple(certificate: x509.Certificate) -> bool:
     """Whether a certificate says that no handshake is to be trusted without a response (RFC 7633, "must-staple")."""
     try:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import hpack.hpack
 import hpack.table
+from mitmproxy.certs import Cert
 from mitmproxy.http import Headers, Request
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events
@@ -33,9 +34,10 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client, Http2Server
 from mitmproxy.proxy.layers.modes import HttpProxy, TransparentProxy
 from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer, TLSLayer
 from mitmproxy.proxy.tunnel import TunnelLayer, TunnelState
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from sidecar.runtime import tls_io
+from sidecar.upstreams.handshake import parsed_certificate
 
 STOCK: Final = {
     "Layer.handle_event": Layer.handle_event,
@@ -76,6 +78,7 @@ def install() -> None:
     HttpLayer.handle_event = _http_handle_event  # type: ignore[assignment,method-assign]
     HttpLayer.event_to_child = _http_event_to_child  # type: ignore[method-assign]
     Http1Server.make_pipe = _make_pipe  # type: ignore[assignment,method-assign]
+    Cert.from_pyopenssl = staticmethod(_certificate)  # type: ignore[assignment,method-assign]
     Request.authority = property(_authority, Request.authority.fset)  # type: ignore[assignment,attr-defined]
     codec: Any
     for codec in (hpack.hpack, hpack.table):
@@ -344,6 +347,11 @@ def _fork(self: Context) -> Context:
     fork = Context.__new__(Context)
     fork.client, fork.options, fork.server, fork.layers = self.client, self.options, self.server, self.layers.copy()
     return fork
+
+
+def _certificate(certificate: crypto.X509) -> Cert:
+    """As stock; what has been parsed isn't parsed again."""
+    return Cert(parsed_certificate(certificate))
 
 
 _stock_authority: Any = Request.authority.fget  # type: ignore[attr-defined]

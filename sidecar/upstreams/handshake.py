@@ -198,7 +198,7 @@ def _verified(upstream: SSL.Connection, certificate: crypto.X509, error: int, de
     """OpenSSL's verdict on one certificate, from the root down; at the leaf, ours on the whole chain."""
     handshake: Handshake = upstream.get_app_data()
     try:
-        parsed = certificate.to_cryptography()
+        parsed = parsed_certificate(certificate)
         if not ok and error in _NO_GOOD_LIST:
             handshake.objection = Objection(f"{_words_of(error)}, issuer {parsed.issuer.rfc4514_string()!r}")
     except (ValueError, KeyError, TypeError) as e:  # names are read when they are asked for
@@ -211,6 +211,21 @@ def _verified(upstream: SSL.Connection, certificate: crypto.X509, error: int, de
         return True
     handshake.verified = time.time()
     return not handshake.object_to(_objections(handshake.chain))
+
+
+def parsed_certificate(certificate: crypto.X509) -> x509.Certificate:
+    """
+    As ``certificate.to_cryptography()``; the same object for the same bytes: issuers come again and again.
+
+    Raises:
+        ValueError: It can't be parsed.
+    """
+    return _of_der(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+
+
+@lru_cache(maxsize=1024)
+def _of_der(der: bytes) -> x509.Certificate:
+    return x509.load_der_x509_certificate(der)
 
 
 @lru_cache(maxsize=1024)
