@@ -164,6 +164,7 @@ def _discard(self: HttpStream) -> Callable[[Any], layer.CommandGenerator[None]]:
                     yield SendHttp(too_much, self.context.client)
                     yield DropStream(self.stream_id)
                 else:
+                    self.context.client.sends_on = True  # type: ignore[attr-defined]
                     yield commands.CloseConnection(self.context.client)
         elif isinstance(event, RequestEndOfMessage):
             self.client_state = self.state_done

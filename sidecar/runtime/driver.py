@@ -374,6 +374,7 @@ class Driver:
             error = f"internal error: {type(e).__name__}"
         else:
             wire.open = True  # the layers may close it at once
+            wire.gathers = not server.tls
             self.handle(events.OpenConnectionCompleted(command, None))
             wire.opened()
             return

@@ -225,9 +225,8 @@ def _decrypted(self: TLSLayer, event: events.DataReceived) -> CommandGenerator[N
 
 
 def _passed_on(self: TLSLayer, generator: CommandGenerator[None]) -> CommandGenerator[None]:
-    """What the layer inside of this one wants, encrypted where it is for the peer; `Wire.send` says what together."""
+    """What the layer inside of this one wants; what one event makes for the peer is encrypted together."""
     conn = self.conn
-    together = conn is self.context.client or conn.alpn == b"h2"
     kept: list[bytes] = []
     for command in generator:
         if isinstance(command, commands.ConnectionCommand) and command.connection == conn:
@@ -236,10 +235,7 @@ def _passed_on(self: TLSLayer, generator: CommandGenerator[None]) -> CommandGene
                     yield from _encrypted(self, b"".join(kept))
                 yield from _process(self, _special(self, command, generator))
                 return
-            if together:
-                kept.append(command.data)
-            else:
-                yield from _encrypted(self, command.data)
+            kept.append(command.data)
         else:
             yield command
     if kept:

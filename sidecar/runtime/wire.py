@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sidecar.runtime.driver import Driver
 
 LINGER_SECONDS = 30.0  # for a closed connection to take what was written to it
+ANSWER_SECONDS = 2.0  # for a client that is still sending to see that it has been answered
 
 
 class Wire(asyncio.Protocol):
@@ -63,7 +64,7 @@ class Wire(asyncio.Protocol):
             self._early.append(data)
             self.transport.pause_reading()
             return
-        if not self.gathers and self.connection.alpn == b"h2":
+        if not self.gathers and self.connection.tls_established:
             self.gathers = True  # not from the start: the end of a handshake goes out at once
         driver.handle(events.DataReceived(self.connection, data))
 
@@ -128,9 +129,8 @@ class Wire(asyncio.Protocol):
         """
         Write *data*, or keep it for `flush`, which is due if this says so.
 
-        An answer's head and body are to be one segment, and so are frames of HTTP/2. A request's head and body aren't:
-        an upstream that reads once, answers and closes would have left some unread, and its kernel would reset the
-        connection.
+        Head and body are to be one segment (and within TLS one record), in both directions: an upstream that reads
+        once, answers and closes would have left the rest unread, and its kernel would reset the connection.
         """
         if self.gathers:
             self._outgoing.append(data)
@@ -176,6 +176,13 @@ class Wire(asyncio.Protocol):
         if (transport := self.transport) is None:
             return
         self.flush()
+        if getattr(self.connection, "sends_on", False) and not transport.is_closing():
+            # Closed at once, the kernel would reset it for what is unread, and the peer might never read its answer.
+            # A peer that can't send on looks for one.
+            self.read(False)
+            transport.write_eof()
+            asyncio.get_running_loop().call_later(ANSWER_SECONDS, transport.close)
+            return
         transport.close()
         if transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
