@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from h11 import Data, EndOfMessage, LocalProtocolError
-from h11._readers import ChunkedReader
+from h11._readers import ChunkedReader, ContentLengthReader
 from mitmproxy import http
 from mitmproxy.net.http.http1 import assemble_response
 from mitmproxy.proxy import commands, events, layer
@@ -86,6 +86,10 @@ def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None
         yield from self.send(event)
         return
     if isinstance(event, events.DataReceived):
+        if _is_all_body(self, event.data):
+            self.body_reader._remaining -= len(event.data)
+            yield ReceiveHttp(self.ReceiveData(self.stream_id, event.data))
+            return
         if self.state != self.passthrough:
             self.buf += event.data
     elif isinstance(event, events.Wakeup):
@@ -124,6 +128,16 @@ def _handle_event(self: Any, event: events.Event) -> layer.CommandGenerator[None
     yield commands.CloseConnection(self.conn)
     if self.stream_id is not None:
         yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, text, code))
+
+
+def _is_all_body(self: Any, data: bytes) -> bool:
+    """Whether *data* is from the middle of a body with a length: through a buffer, it would be copied three times."""
+    return (
+        self.state == self.read_body
+        and type(self.body_reader) is ContentLengthReader
+        and 0 < len(data) < self.body_reader._remaining
+        and not self.buf
+    )
 
 
 def _expect_head(self: Any) -> layer.CommandGenerator[None]:
