@@ -13,7 +13,7 @@ from mitmproxy import ctx
 from sidecar.limits import Limits
 from tests.live.inprocess import in_process
 from tests.live.limits.scenes import MIB, NAMES, POLICY, Scene, drain, scene_with, send, upstream
-from tests.live.sidecars import SECONDS, running, until
+from tests.live.sidecars import running, until
 from tests.live.test_leavers import never_accepting
 from tests.live.upstreams import Root, serving
 from tests.live.wire import answer, ask, dial, get, secure
@@ -100,18 +100,17 @@ def test_pings_without_end_end_their_websocket(scene: Scene) -> None:
 
 
 def test_messages_in_great_number_are_passed_on_and_paid_for_by_what_they_carry(scene: Scene) -> None:
-    message, number = bytes([0x81, 0x81, 0, 0, 0, 0]) + b"x", 20_000
+    message, number, at_once = bytes([0x81, 0x81, 0, 0, 0, 0]) + b"x", 20_000, 500
     with scene.bystander(), scene.flat(), secure(scene.sidecar, scene.authority) as sock:
         sock.sendall(get(scene.authority, "/ws?messages", *UPGRADE, KEY))
         assert sock.recv(4096).startswith(b"HTTP/1.1 101 ")
-        with ThreadPoolExecutor(1) as pool:
-            sending = pool.submit(sock.sendall, message * number)
-            got = 0
-            while got < 3 * number:  # echoed: b"\x81\x01x"
+        got = 0
+        for sent in range(at_once, number + 1, at_once):
+            sock.sendall(message * at_once)
+            while got < 3 * sent:  # echoed: b"\x81\x01x"
                 piece = sock.recv(65_536)
                 assert piece, "the connection has ended"
                 got += len(piece)
-            sending.result(SECONDS)
     assert scene.sidecar.event("request_closed", path="/ws", bytes_out=number)
 
 
