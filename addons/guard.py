@@ -48,6 +48,16 @@ def _refuse_flow(addon: Guarding, flow: http.HTTPFlow) -> str:
     return flow.client_conn.id
 
 
+def _refuse_whole(addon: Guarding, flow: http.HTTPFlow) -> str:
+    if flow.request.raw_content is not None:
+        return _refuse_flow(addon, flow)
+    flow.kill()  # its body was streamed: the head is upstream already
+    connection_record = addon.ledger.of(flow.client_conn.id)
+    if (request := connection_record.requests.get(flow.id)) is not None:
+        addon.ledger.fail_request(connection_record, request, _FAILURE)
+    return flow.client_conn.id
+
+
 def _refuse_connect(addon: Guarding, flow: http.HTTPFlow) -> str:
     flow.response = problem_response(flow, Problem.of_failure(_FAILURE))
     addon.ledger.deny_connection(addon.ledger.of(flow.client_conn.id), Reason.INTERNAL_ERROR, _FAILURE.detail)
@@ -108,6 +118,7 @@ REFUSALS: dict[str, Callable[[Any, Any], str]] = {
     "client_connected": _refuse_client,
     "http_connect": _refuse_connect,
     "requestheaders": _refuse_flow,
+    "request": _refuse_whole,
     "responseheaders": _refuse_answer,
     "server_connect": _refuse_dial,
     "tls_clienthello": _refuse_hello,

@@ -110,6 +110,7 @@ _KEEP: dict[str, Callable[[Any], Any]] = {
     "client_connected": lambda client: client.error,
     "http_connect": _of_request,
     "requestheaders": _of_request,
+    "request": _of_request,
     "responseheaders": _of_response,
     "server_connect": lambda data: (data.server.address, data.server.error),
     "tls_clienthello": _of_hello,
@@ -162,6 +163,14 @@ class AfterGuests:
             raise ValueError(_OTHER)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
+        self._check(flow)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """A request without a body leaves only now; of one whose body is streamed the head has gone, as it was."""
+        if flow.request.raw_content is not None:
+            self._check(flow)
+
+    def _check(self, flow: http.HTTPFlow) -> None:
         target, said, stream, response = getattr(flow, _KEPT)
         request = flow.request
         if response is not None:

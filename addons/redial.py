@@ -33,7 +33,7 @@ def may_redial(stream: HttpStream, event: Any) -> bool:
         and getattr(stream.flow.server_conn, "used", False)
         and not hasattr(stream, "redialled")
         and request.method in _AGAIN
-        and not request.raw_content
+        and request.raw_content == b""  # not None, as of a body that has been streamed, and can't be sent again
         and not request.trailers
     )
 

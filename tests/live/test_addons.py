@@ -55,6 +55,21 @@ class Guest:
         elif what == "stream":
             flow.request.stream = False
 
+    def request(self, flow):
+        match flow.request.path.rsplit("/", 1)[-1]:
+            case "late-path":
+                flow.request.path = "/secret/x"
+            case "late-method":
+                flow.request.method = "DELETE"
+            case "late-host":
+                flow.request.host = "127.0.0.2"
+            case "late-header":
+                flow.request.headers["host"] = "other.test"
+            case "late-answer":
+                flow.response = http.Response.make(418, "late")
+            case "late-fail":
+                raise RuntimeError("boom")
+
     def responseheaders(self, flow):
         if flow.request.path.endswith("upper"):
             flow.response.stream = lambda data: data.upper()
@@ -145,6 +160,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory, upstream: ThreadingHTTPServe
         pytest.param("/ok/header", 403, b"identity_mismatch", None, id="can't change the Host header"),
         pytest.param("/secret/undeny", 403, b"default_deny", None, id="can't undo a denial"),
         pytest.param("/ok/fail", 503, b"internal_error", None, id="refuses where it fails"),
+        pytest.param("/ok/late-path", 403, b"default_deny", None, id="can't change the path in `request` either"),
+        pytest.param("/ok/late-method", 403, b"default_deny", None, id="nor the method"),
+        pytest.param("/ok/late-host", 403, b"identity_mismatch", None, id="nor the host"),
+        pytest.param("/ok/late-header", 403, b"identity_mismatch", None, id="nor the Host header"),
+        pytest.param("/ok/late-fail", 503, b"internal_error", None, id="refuses where it fails in `request`"),
     ],
 )
 def test_an_addon(scene: Scene, path: str, status: int, body: bytes, arrives: str | None) -> None:

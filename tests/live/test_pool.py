@@ -292,3 +292,13 @@ def test_what_ends_all_the_same_is_a_failure(
         assert b" 502 " in ask(sidecar, upstream, "a.test", path, "Content-Length: 0\r\n", method)
 
     assert upstream.paths == came
+
+
+def test_a_request_whose_body_has_been_streamed_is_not_repeated_without_it(root: Root, tmp_path: Path) -> None:
+    with scene(root, tmp_path) as (sidecar, upstream):
+        ask(sidecar, upstream, "a.test")
+        parked(sidecar, 1)
+
+        assert b" 502 " in ask(sidecar, upstream, "a.test", "/gone", "Content-Length: 4\r\n\r\nbody", "GET")
+
+    assert upstream.paths == [["/", "/gone"]]
