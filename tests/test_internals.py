@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers import http, tcp, tls, websocket
 from mitmproxy.proxy.layers.http import _http1, _http2
 
 from addons import connections, http1, http2, http2_places, idle, internals, waiting
-from sidecar.runtime import plumbing, tls_io
+from sidecar.runtime import lookups, plumbing, tls_io
 
 # Methods that addons/internals.py and addons/layers.py replace or lean on, as they read in 12.2.3.
 KNOWN = {
@@ -100,12 +100,12 @@ def digest(function: object) -> str:
 
 @pytest.mark.parametrize("name", KNOWN_TO_THE_ENGINE)
 def test_what_the_engine_replaces_is_the_one_we_know(name: str) -> None:
-    function = (plumbing.STOCK | tls_io.STOCK)[name]
+    function = (plumbing.STOCK | lookups.STOCK | tls_io.STOCK)[name]
     assert digest(function) == KNOWN_TO_THE_ENGINE[name], f"{name} differs in mitmproxy {version.VERSION}"
 
 
 def test_all_that_the_engine_replaces_is_known() -> None:
-    assert set(plumbing.STOCK | tls_io.STOCK) == set(KNOWN_TO_THE_ENGINE)
+    assert set(plumbing.STOCK | lookups.STOCK | tls_io.STOCK) == set(KNOWN_TO_THE_ENGINE)
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from sidecar.hosts import parse_host
 from sidecar.pki.leaf import LeafMinter
 from sidecar.pki.session_ca import issue_session_ca
-from sidecar.runtime import plumbing, tls_io
+from sidecar.runtime import lookups, plumbing, tls_io
 from sidecar.tls_profile import client_context, server_context
 
 NAMES = st.sampled_from([b"Host", b"host", b"HOST", b"accept", b"Accept", b"x", b"\xff", "\u00c4".encode()])
@@ -31,32 +31,32 @@ def test_a_headers_value_is_found_as_mitmproxy_finds_it(
     fields: list[tuple[bytes, bytes]], name: bytes, as_text: bool
 ) -> None:
     key = name.decode("utf-8", "surrogateescape") if as_text else name
-    expected = plumbing.STOCK["Headers.get_all"](Headers(fields), key)
+    expected = lookups.STOCK["Headers.get_all"](Headers(fields), key)
 
     headers = Headers(fields)
 
-    assert plumbing._get_all(headers, key) == expected
-    assert plumbing._get(headers, key, "none") == (", ".join(expected) if expected else "none")
-    assert plumbing._contains(headers, key) is bool(expected)
+    assert lookups._get_all(headers, key) == expected
+    assert lookups._get(headers, key, "none") == (", ".join(expected) if expected else "none")
+    assert lookups._contains(headers, key) is bool(expected)
     if not expected:
         with pytest.raises(KeyError):
-            plumbing._getitem(headers, key)
+            lookups._getitem(headers, key)
 
 
 def test_a_changed_header_is_found_changed() -> None:
     headers = Headers([(b"host", b"a.test")])
-    assert plumbing._get(headers, "Host") == "a.test"
+    assert lookups._get(headers, "Host") == "a.test"
 
     headers["host"] = "b.test"
     headers.add("accept", "*/*")
 
-    assert (plumbing._get(headers, "Host"), plumbing._get(headers, "Accept")) == ("b.test", "*/*")
-    assert plumbing._get(headers.copy(), "host") == "b.test"
+    assert (lookups._get(headers, "Host"), lookups._get(headers, "Accept")) == ("b.test", "*/*")
+    assert lookups._get(headers.copy(), "host") == "b.test"
 
 
 def test_an_option_that_changes_is_seen() -> None:
     options = Options()
-    seen: Any = plumbing.Snapshot(options)
+    seen: Any = lookups.Snapshot(options)
 
     options.update(http2_ping_keepalive=7)
     options.add_option("later", int, 3, "declared since")

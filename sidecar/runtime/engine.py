@@ -22,7 +22,7 @@ from addons.dial import guard_dials
 from addons.egress import FORCED, addons_of, check_options
 from addons.guests import AddonError, AfterGuests, BeforeGuests, load_guests
 from sidecar.errors import CannotRun
-from sidecar.runtime import plumbing, tls_io
+from sidecar.runtime import lookups, plumbing, tls_io
 from sidecar.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -80,9 +80,7 @@ async def serve(
         AddonError: A guest can't be used.
     """
     loop = asyncio.get_running_loop()
-    internals.install()
-    plumbing.install()
-    tls_io.install()
+    install()
     bounds.use(session.settings.limits)
     guard_dials(loop)
     master = Master(options.Options(), event_loop=loop)
@@ -123,6 +121,12 @@ async def serve(
             engine.end_connection(str(connection_id), "the sidecar stops")
         await _until(lambda: not proxyserver.connections, _END_SECONDS)
         await master.done()
+
+
+def install() -> None:
+    """Have mitmproxy's parts replaced, those that matter under stock mitmproxy as well and our engine's own."""
+    for part in (internals, lookups, plumbing, tls_io):
+        part.install()
 
 
 def add_guests(master: Master, files: Sequence[Path], session: Session) -> None:

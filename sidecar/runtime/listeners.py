@@ -17,7 +17,7 @@ from sidecar.errors import CannotRun
 from sidecar.hosts import IPAddress
 from sidecar.runtime.driver import ClientWire, Driver, Shared
 from sidecar.runtime.hooks import HookTable
-from sidecar.runtime.plumbing import Snapshot
+from sidecar.runtime.lookups import Snapshot
 
 BACKLOG = 1024
 

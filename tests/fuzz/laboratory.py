@@ -16,16 +16,15 @@ from mitmproxy.master import Master
 from mitmproxy.proxy import layers, mode_specs
 
 import sidecar.runtime.listeners  # noqa: F401 - registers our modes with mitmproxy
-from addons import bounds, internals
+from addons import bounds
 from addons.dial import guard_dials
 from addons.egress import FORCED, addons_of
 from sidecar.pki.session_ca import issue_session_ca
 from sidecar.policy import parse_policy
-from sidecar.runtime import plumbing, tls_io
 from sidecar.runtime.driver import ClientWire, Driver, Shared
-from sidecar.runtime.engine import _eager
+from sidecar.runtime.engine import _eager, install
 from sidecar.runtime.hooks import HookTable
-from sidecar.runtime.plumbing import Snapshot
+from sidecar.runtime.lookups import Snapshot
 from sidecar.runtime.session import Session, Settings
 from sidecar.upstreams.files import load_upstreams
 from sidecar.upstreams.roots import RootFiles
@@ -142,9 +141,7 @@ class Laboratory:
                 pinned={(name, None): IPv4Address("127.0.0.1") for name in ALLOWED},
             )
         )
-        internals.install()
-        plumbing.install()
-        tls_io.install()
+        install()
         bounds.use(session.settings.limits)
         guard_dials(loop)
         master = Master(options.Options(), event_loop=loop)

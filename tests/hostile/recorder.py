@@ -3,7 +3,6 @@
 import asyncio
 import re
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any, Final
 
 import h11
 
-from tests.live.sidecars import SECONDS, until
+from tests.live.sidecars import until
+from tests.live.threads import serving_protocol
 
 MARK: Final = re.compile(rb"m[0-9]+z")
 
@@ -127,22 +127,6 @@ def recording(context: ssl.SSLContext | None, answer: Answer = ok) -> Iterator[t
     Args:
         context: For TLS. Connections that have chosen HTTP/2 are closed at once, and not counted.
     """
-    recorded, started, port = Recorded(), threading.Event(), 0
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-
-    async def main() -> None:
-        nonlocal port
-        server = await loop.create_server(lambda: _Upstream(recorded, answer), "127.0.0.1", 0, ssl=context)
-        port = server.sockets[0].getsockname()[1]
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
-    thread.start()
-    assert started.wait(SECONDS)
-    try:
+    recorded = Recorded()
+    with serving_protocol(lambda: _Upstream(recorded, answer), context) as port:
         yield port, recorded
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(SECONDS)

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.hostile.recorder import MARK, Downgrade, recording
 from tests.hostile.streams import MUTATIONS, Mutation
 from tests.hostile.test_requests import POLICY
 from tests.live.sidecars import SECONDS, Sidecar, running
+from tests.live.threads import serving_protocol
 from tests.live.upstreams import Root
 from tests.live.wire import secure
 
@@ -130,24 +130,8 @@ def strict(context: ssl.SSLContext) -> Iterator[tuple[int, list[tuple[str, str]]
     context.set_alpn_protocols(["h2"])
     seen: list[tuple[str, str]] = []
     objections: list[str] = []
-    loop, stop, started, port = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), 0
-
-    async def main() -> None:
-        nonlocal port
-        server = await loop.create_server(lambda: StrictHttp2(seen, objections), "127.0.0.1", 0, ssl=context)
-        port = server.sockets[0].getsockname()[1]
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
-    thread.start()
-    assert started.wait(SECONDS)
-    try:
+    with serving_protocol(lambda: StrictHttp2(seen, objections), context) as port:
         yield port, seen, objections
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(SECONDS)
 
 
 @pytest.mark.parametrize(

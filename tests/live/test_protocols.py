@@ -27,6 +27,7 @@ from mitmproxy import ctx
 from addons import protocol
 from tests.live.inprocess import in_process
 from tests.live.sidecars import SECONDS, Line, Sidecar, running, until
+from tests.live.threads import serving_protocol
 from tests.live.upstreams import Root, Seen, serving
 from tests.live.wire import Http2Client, answer, ask, get, secure, trusting, tunnel
 
@@ -398,24 +399,9 @@ def grpc(
 ) -> Iterator[tuple[int, list[Any]]]:
     """Serve on a free port, so many streams *at_once*; gives the port, and what was heard."""
     heard: list[Any] = []
-    loop, stop, started, port = asyncio.new_event_loop(), asyncio.Event(), threading.Event(), [0]
-
-    async def main() -> None:
-        context = root.context("allowed.test", alpn=("h2",))
-        server = await loop.create_server(lambda: GrpcServer(heard, on_data, at_once), "127.0.0.1", 0, ssl=context)
-        port[0] = server.sockets[0].getsockname()[1]
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
-    thread.start()
-    assert started.wait(SECONDS)
-    try:
-        yield port[0], heard
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(SECONDS)
+    context = root.context("allowed.test", alpn=("h2",))
+    with serving_protocol(lambda: GrpcServer(heard, on_data, at_once), context) as port:
+        yield port, heard
 
 
 class Call:

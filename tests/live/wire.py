@@ -179,3 +179,14 @@ class Http2Client:
 
     def ask(self, authority: str, path: str = "/", *headers: tuple[str, str], method: str = "GET") -> Answer | None:
         return self.finish(self.open(authority, path, *headers, method=method))
+
+
+def goaway(data: bytes) -> int | None:
+    """The error code of the last GOAWAY in a stream of whole frames (RFC 9113, section 6.8); None without one."""
+    code = None
+    while len(data) >= 9:
+        size, kind = int.from_bytes(data[:3]), data[3]
+        if kind == 7:
+            code = int.from_bytes(data[13:17])
+        data = data[9 + size :]
+    return code

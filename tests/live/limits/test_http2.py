@@ -23,7 +23,7 @@ from hyperframe.frame import (
 
 from tests.live.limits.scenes import MIB, Scene, drain, scene_with, send, upstream
 from tests.live.sidecars import Line, until
-from tests.live.wire import Http2Client, secure
+from tests.live.wire import Http2Client, goaway, secure
 
 pytestmark = pytest.mark.live
 
@@ -35,17 +35,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     limits = (f"http2_streams={STREAMS}", f"http2_resets_per_minute={RESETS}", f"http2_frames_per_minute={FRAMES}")
     with scene_with(tmp_path_factory.mktemp("http2"), *limits, "http2_head_bytes=8192", "held_bytes=1000000") as scene:
         yield scene
-
-
-def goaway(data: bytes) -> int | None:
-    """The error code of the last GOAWAY."""
-    code = None
-    while len(data) >= 9:
-        size, kind = int.from_bytes(data[:3]), data[3]
-        if kind == 7:
-            code = int.from_bytes(data[13:17])
-        data = data[9 + size :]
-    return code
 
 
 class Heads:
