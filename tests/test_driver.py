@@ -10,6 +10,7 @@ from mitmproxy.proxy import events, layer
 from mitmproxy.test import taddons
 
 from addons import internals
+from sidecar.runtime import wire
 from sidecar.runtime.hooks import HookTable, call, call_on
 from sidecar.runtime.wire import Wire
 
@@ -117,6 +118,15 @@ class Transport:
     def is_closing(self) -> bool:
         return False
 
+    def write_eof(self) -> None:
+        self.did.append("eof")
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 class Told:
     """A driver that notes what it is told."""
@@ -133,13 +143,30 @@ class Told:
 
 def test_what_comes_before_the_layers_know_of_a_connection_is_kept_for_them_and_its_end_too() -> None:
     driver, transport = Told(), Transport()
-    wire = Wire(driver)  # type: ignore[arg-type]
-    wire.connection = Server(address=("example.com", 443))
-    wire.connection_made(transport)
+    early = Wire(driver)  # type: ignore[arg-type]
+    early.connection = Server(address=("example.com", 443))
+    early.connection_made(transport)
 
-    wire.data_received(b"early")
-    wire.eof_received()
+    early.data_received(b"early")
+    early.eof_received()
     assert (driver.heard, transport.did) == ([], ["pause"])
-    wire.opened()
+    early.opened()
 
     assert (driver.heard, transport.did) == ([b"early", "end"], ["pause", "resume"])
+
+
+def test_a_client_that_sends_on_is_given_time_to_read_its_answer_but_not_any_number_of_them() -> None:
+    async def close(number: int) -> list[list[str]]:
+        transports = [Transport() for _ in range(number)]
+        for transport in transports:
+            left = Wire()
+            left.connection = Server(address=("example.com", 443))
+            left.connection.sends_on = True  # type: ignore[attr-defined]
+            left.connection_made(transport)
+            left.close()
+        return [transport.did for transport in transports]
+
+    did = asyncio.run(close(wire.AT_ONCE + 1))
+    wire._answered.clear()
+
+    assert did == [["pause", "eof"]] * wire.AT_ONCE + [["close"]]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 LINGER_SECONDS = 30.0  # for a closed connection to take what was written to it
 ANSWER_SECONDS = 2.0  # for a client that is still sending to see that it has been answered
+AT_ONCE = 64  # that are given this time: they count as closed already, and descriptors are bounded
+
+_answered: set[Any] = set()  # transports of those
 
 
 class Wire(asyncio.Protocol):
@@ -176,13 +179,20 @@ class Wire(asyncio.Protocol):
         if (transport := self.transport) is None:
             return
         self.flush()
-        if getattr(self.connection, "sends_on", False) and not transport.is_closing():
+        sends_on = getattr(self.connection, "sends_on", False)
+        if sends_on and len(_answered) < AT_ONCE and not transport.is_closing():
             # Closed at once, the kernel would reset it for what is unread, and the peer might never read its answer.
             # A peer that can't send on looks for one.
             self.read(False)
             transport.write_eof()
-            asyncio.get_running_loop().call_later(ANSWER_SECONDS, transport.close)
+            _answered.add(transport)
+            asyncio.get_running_loop().call_later(ANSWER_SECONDS, _close_answered, transport)
             return
         transport.close()
         if transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+
+
+def _close_answered(transport: Any) -> None:
+    _answered.discard(transport)
+    transport.close()
