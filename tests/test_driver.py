@@ -161,7 +161,7 @@ def test_a_client_that_sends_on_is_given_time_to_read_its_answer_but_not_any_num
         for transport in transports:
             left = Wire()
             left.connection = Server(address=("example.com", 443))
-            left.connection.sends_on = True  # type: ignore[attr-defined]
+            left.connection.sends_on = True
             left.connection_made(transport)
             left.close()
         return [transport.did for transport in transports]
