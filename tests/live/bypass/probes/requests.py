@@ -179,8 +179,16 @@ def alternative(token: str, host: str) -> str:
 
 
 def rebound(token: str) -> str:
-    """A name of which the first answer is public, and the next are private."""
-    name = f"u{os.getuid()}.{places.REBIND}"
+    """A name of which the first answer is public, and the next are private; another name, if an answer was lost."""
+    for attempt in range(5):
+        try:
+            return _rebound(token, f"u{os.getuid()}-{attempt}.{places.REBIND}")
+        except socket.gaierror:  # asked again, it led to where no answer may lead
+            continue
+    return "no address"
+
+
+def _rebound(token: str, name: str) -> str:
     for _ in range(2):
         address = socket.gethostbyname(name)
         if address != places.ALLOWED_V4:
