@@ -15,9 +15,8 @@ from sidecar.events.model import PolicyReloadFailed
 from sidecar.policy import Policy, load_policy
 from sidecar.runtime.engine import Engine, Service
 from sidecar.runtime.revocation import end, take_back
-from sidecar.runtime.watch import signature, watching
+from sidecar.runtime.watch import LONGEST_MS, QUIET_MS, Signature, signature, watching
 from sidecar.upstreams.files import Upstreams, files_of, load_upstreams
-from sidecar.upstreams.roots import RootFiles
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +52,7 @@ class Reloader:
     async def _reload(self) -> None:
         async with self._one_at_a_time:
             try:
-                policy = await asyncio.to_thread(_load, self._path, self._engine.session.policy())
-                self.files = (self._path, *files_of(policy, self._root_files))
-                warnings = await asyncio.to_thread(self._engine.session.check_policy, policy)
-                upstreams = await asyncio.to_thread(_load_upstreams, policy, self._root_files)
+                policy, warnings, upstreams = await self._read_whole()
             except SidecarError as e:
                 self.unread = isinstance(e.__cause__, OSError)
                 self._failed(tuple(str(e).splitlines()))
@@ -68,6 +64,32 @@ class Reloader:
                 recovered = bool(self._reported)
                 self._reported, self.unread = (), False
                 await self._put_in_force(policy, warnings, upstreams, recovered=recovered)
+
+    async def _read_whole(self) -> tuple[Policy, tuple[str, ...], Upstreams]:
+        """What is in the files; again if one of them was being written meanwhile, whether it could be used or not."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LONGEST_MS / 1000
+        while True:
+            before = self._signatures()
+            try:
+                found = await self._read()
+            except SidecarError:
+                await asyncio.sleep(QUIET_MS / 1000)  # for whoever has just begun to write
+                if self._signatures() == before or loop.time() >= deadline:
+                    raise
+            else:
+                if self._signatures() == before or loop.time() >= deadline:
+                    return found
+
+    def _signatures(self) -> dict[Path, Signature]:
+        return {file: signature(file) for file in self.files}
+
+    async def _read(self) -> tuple[Policy, tuple[str, ...], Upstreams]:
+        session = self._engine.session
+        policy = await asyncio.to_thread(load_policy, self._path, session.policy())
+        self.files = (self._path, *files_of(policy, self._root_files))
+        warnings = await asyncio.to_thread(session.check_policy, policy)
+        return policy, warnings, await asyncio.to_thread(load_upstreams, policy, self._root_files)
 
     async def _put_in_force(
         self, policy: Policy, warnings: tuple[str, ...], upstreams: Upstreams, *, recovered: bool
@@ -127,29 +149,3 @@ def reloading(path: Path, *, signals: Collection[signal.Signals] = (), poll: boo
         return service(engine)
 
     return start
-
-
-def _load(path: Path, known: Policy) -> Policy:
-    """The policy; *known* itself if the text is the same. Read again if it was being written meanwhile."""
-    for _ in range(5):
-        before = signature(path)
-        policy = load_policy(path, known)
-        if signature(path) == before:
-            break
-    return policy
-
-
-def _load_upstreams(policy: Policy, root_files: RootFiles) -> Upstreams:
-    """Read again if one of the files was replaced meanwhile: certificate and key only mean something together."""
-    files = files_of(policy, root_files)
-    for _ in range(5):
-        before = [signature(file) for file in files]
-        try:
-            upstreams = load_upstreams(policy, root_files)
-        except SidecarError:
-            if [signature(file) for file in files] == before:
-                raise
-        else:
-            if [signature(file) for file in files] == before:
-                return upstreams
-    return load_upstreams(policy, root_files)

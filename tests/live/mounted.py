@@ -41,6 +41,13 @@ class Secret:
             before.rmdir()
 
 
+def put(path: Path, content: str | bytes) -> None:
+    """Replace the file in one step."""
+    fresh = path.with_name(".fresh")
+    fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+    fresh.replace(path)
+
+
 def write_in_place(folder: Path, contents: dict[str, bytes]) -> None:
     for name, content in contents.items():
         (folder / name).write_bytes(content)

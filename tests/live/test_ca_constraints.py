@@ -18,8 +18,8 @@ from sidecar.pki import LeafMinter, issue_session_ca
 from sidecar.pki.coverage import constraints_for
 from sidecar.policy import parse_policy
 from tests.live.inprocess import in_process
+from tests.live.mounted import put
 from tests.live.sidecars import Sidecar, running, until
-from tests.live.test_reload import put
 from tests.live.upstreams import Root, serving
 from tests.live.wire import ask, environment, get, secure, trusting, tunnel
 from tests.pki.authorities import DAY, authority, constraints

@@ -19,6 +19,7 @@ import h2.events
 import pytest
 
 from sidecar.policy import parse_policy
+from tests.live.mounted import put
 from tests.live.sidecars import SECONDS, Line, Sidecar, running, until
 from tests.live.upstreams import Root, Seen, serving
 from tests.live.wire import Http2Client, answer, ask, dial, get, secure, trusting, tunnel
@@ -41,13 +42,6 @@ OPEN = policy(PINNED, EVERYTHING)
 
 def hash_of(text: str) -> str:
     return parse_policy(text).hash
-
-
-def put(path: Path, text: str) -> None:
-    """Replace the file in one step."""
-    fresh = path.with_name(".fresh")
-    fresh.write_text(text)
-    fresh.replace(path)
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.mounted import put
 from tests.live.sidecars import Line, Sidecar, running, until
 from tests.live.tls_upstream import answering, certificate, write
 from tests.live.upstreams import Root, serving
@@ -98,7 +99,7 @@ def test_open_connections_go_on_when_roots_change(tmp_path: Path) -> None:
         secure(sidecar, f"one.test:{port}") as open_before,
     ):
         assert ask(open_before, get(f"one.test:{port}")).status == 200
-        write(private, certificate("another root", ca=True))
+        put(private, certificate("another root", ca=True).pem)
         next_event(sidecar, "policy_loaded", 1)
 
         assert ask(open_before, get(f"one.test:{port}")).status == 200
@@ -113,10 +114,10 @@ def test_a_broken_file_leaves_what_was_and_says_so_until_it_is_whole(tmp_path: P
 
     with answering([LEAF]) as (port, _), sidecar_with(tmp_path, f"roots: {roots}") as sidecar:
         whole = roots.read_bytes()
-        roots.write_bytes(whole[:100])
+        put(roots, whole[:100])
         failed = next_event(sidecar, "policy_reload_failed", 0)
         assert status(sidecar, port) == 200
-        roots.write_bytes(whole)
+        put(roots, whole)
         again = next_event(sidecar, "policy_loaded", 1)
 
         policy = tmp_path / "sidecar" / "policy.yaml"
@@ -132,10 +133,10 @@ def test_a_file_that_comes_after_the_policy_that_names_it(tmp_path: Path) -> Non
 
     with answering([LEAF]) as (port, _), sidecar_with(tmp_path, "accept: [cbc]") as sidecar:
         assert status(sidecar, port) == 502
-        (tmp_path / "sidecar" / "policy.yaml").write_text(POLICY.format(f"roots: {late}"))
+        put(tmp_path / "sidecar" / "policy.yaml", POLICY.format(f"roots: {late}"))
         failed = next_event(sidecar, "policy_reload_failed", 0)
         late.parent.mkdir()
-        write(late, ROOT)
+        put(late, ROOT.pem)
         next_event(sidecar, "policy_loaded", 1)
 
         assert status(sidecar, port) == 200
