@@ -15,7 +15,7 @@ from bench import measure, memory, transparent, verdict
 from bench.plan import ONCE, QUICK, Plan
 from bench.processes import BenchError, two_cpus
 from bench.profiles import parse_profile, tables
-from bench.proxies import Contestant
+from bench.proxies import Contestant, compile_sidecar
 from bench.report import table
 from bench.results import LATEST, cells, document
 from bench.rows import Row
@@ -62,6 +62,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # Squid runs as another user
+        compile_sidecar()
         with serving(folder / "upstream", load_cpu) as upstream, status.status("starting") as line:
             if profile:
                 for row in only or PROFILED:
