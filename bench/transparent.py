@@ -89,11 +89,13 @@ def _scene(contestant: Contestant, folder: Path) -> Iterator[tuple[Proxy, Upstre
             )
         stack.callback(stop, process)
         proxy = Proxy(contestant, process.pid, PORT, ca_file, log)
-        # Which port listens in the pod is asked there.
-        probe = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 1)"
+        # Which port listens in the pod is asked there; names are served a moment later.
+        listens = f"import socket; socket.create_connection(('127.0.0.1', {PORT}), 1)"
+        answers = f"import socket; socket.gethostbyname({KNOWN!r})"
         deadline = time.monotonic() + PATIENCE_SECONDS * 3
-        while pod.run([sys.executable, "-c", probe], uid=SIDECAR_UID).returncode:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise proxy.error(f"{contestant} doesn't listen in the pod")
-            time.sleep(0.1)
+        for probe, uid in ((listens, SIDECAR_UID), (answers, WORKLOAD_UID)):
+            while pod.run([sys.executable, "-c", probe], uid=uid).returncode:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise proxy.error(f"{contestant} doesn't listen in the pod")
+                time.sleep(0.1)
         yield proxy, upstream, pod.command([], uid=WORKLOAD_UID)
