@@ -22,7 +22,7 @@ from addons.dial import guard_dials
 from addons.egress import FORCED, addons_of, check_options
 from addons.guests import AddonError, AfterGuests, BeforeGuests, load_guests
 from sidecar.errors import CannotRun
-from sidecar.runtime import lookups, plumbing, tls_io
+from sidecar.runtime import heap, lookups, plumbing, tls_io
 from sidecar.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ async def serve(
         AddonError: A guest can't be used.
     """
     loop = asyncio.get_running_loop()
+    heap.install()
     install()
     bounds.use(session.settings.limits)
     guard_dials(loop)
