@@ -1,6 +1,7 @@
 """HTTP/2 floods, from clients and from upstreams; and heavy use that is none."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import h2.config
@@ -22,7 +23,7 @@ from hyperframe.frame import (
 )
 
 from tests.live.limits.scenes import MIB, Scene, drain, scene_with, send, upstream
-from tests.live.sidecars import Line, until
+from tests.live.sidecars import SECONDS, Line, until
 from tests.live.wire import Http2Client, goaway, secure
 
 pytestmark = pytest.mark.live
@@ -246,7 +247,7 @@ def test_thousands_of_streams_leave_nothing_behind(scene: Scene) -> None:
 
 def test_an_upload_that_waits_for_a_place_at_the_upstream_is_not_kept(scene: Scene) -> None:
     """An upstream that takes one stream at a time, and doesn't answer it: the others' bodies wait with the client."""
-    context = scene.root.context("up.test", alpn=("h2",))
+    context, limit_known = scene.root.context("up.test", alpn=("h2",)), threading.Event()
 
     def talk(sock: socket.socket) -> None:
         with context.wrap_socket(sock, server_side=True) as secured:
@@ -258,7 +259,9 @@ def test_an_upload_that_waits_for_a_place_at_the_upstream_is_not_kept(scene: Sce
                 secured.sendall(server.data_to_send())
                 if not (data := secured.recv(65_536)):
                     return
-                server.receive_data(data)
+                for event in server.receive_data(data):
+                    if isinstance(event, h2.events.SettingsAcknowledged):
+                        limit_known.set()
 
     with upstream(talk) as port, scene.bystander(), scene.flat(40 * MIB):
         client = Http2Client(secure(scene.sidecar, f"up.test:{port}", alpn=("h2",)))
@@ -267,6 +270,7 @@ def test_an_upload_that_waits_for_a_place_at_the_upstream_is_not_kept(scene: Sce
             sock.settimeout(1)
             send(sock, heads.frame(end=False).serialize())
             scene.sidecar.event("request_allowed", port=port)
+            assert limit_known.wait(SECONDS)
             send(sock, heads.frame(end=False).serialize())
             until(lambda: len(scene.sidecar.events("request_allowed", port=port)) == 2, "second request")
             taken = 0
