@@ -21,6 +21,7 @@ from sidecar.names.upstream import UpstreamSilent
 from sidecar.names.wire import EDNS_SIZE, Message
 
 _log = logging.getLogger(__name__)
+_unpack_name = domain_names.unpack_from_with_compression  # as mitmproxy has it
 
 type OnDenied = Callable[[str, str, str, int], None]
 """Name, record type, reason, and how many like this were left out since the last."""
@@ -136,8 +137,8 @@ def keep_labels() -> None:
     """
     Make mitmproxy read labels as they are.
 
-    It decodes them by IDNA 2003 and hangs up on names that only IDNA 2008 knows (``xn--fa-hia.de``), and takes a dot
-    inside a label for one between two.
+    It decodes them by IDNA 2003 and hangs up on names that only IDNA 2008 knows (``xn--fa-hia.de``), takes a dot
+    inside a label for one between two, and adds one to a name whose last pointer leads to the root.
     """
 
     def unpack_label(labels: list[str], buffer: bytes, offset: int) -> int:
@@ -151,4 +152,9 @@ def keep_labels() -> None:
             labels.append(label.decode("ascii"))
         return 1 + size
 
+    def unpack_name(buffer: bytes, offset: int, cache: domain_names.Cache) -> tuple[str, int]:
+        name, size = _unpack_name(buffer, offset, cache)
+        return name.removesuffix("."), size
+
     domain_names._unpack_label_into = unpack_label
+    domain_names.unpack_from_with_compression = unpack_name

@@ -71,7 +71,8 @@ def _dns() -> list[bytes]:
         message = dns.DNSMessage.unpack(packed)
         records = [dns.ResourceRecord.TXT("a.test", "x"), dns.ResourceRecord.CNAME("a.test", "b.test")]
         answers_.append(message.succeed(records).packed)
-    return [*asked, *answers_, b"\0\7\1\0\0\1\0\0\0\0\0\0\xc0\x0c\0\1\0\1"]
+    to_root = b"\0\7\1\0\0\1\0\1\0\0\0\0\1x\xc0\4\0\1\0\1" + b"\xc0\x0c\0\5\0\1\0\0\0\0\0\2\xc0\x0c"
+    return [*asked, *answers_, to_root, b"\0\7\1\0\0\1\0\0\0\0\0\0\xc0\x0c\0\1\0\1"]
 
 
 def _ca() -> list[bytes]:

@@ -12,9 +12,10 @@ import pytest
 from mitmproxy import ctx, dns, options
 from mitmproxy.addons import core, dns_resolver, next_layer, proxyserver
 from mitmproxy.master import Master
+from mitmproxy.net.dns import domain_names
 
 from addons import bounds
-from addons.resolver import Resolver
+from addons.resolver import Resolver, keep_labels
 from sidecar.limits import Limits
 from sidecar.names.channel import Throttle
 from sidecar.names.desk import Desk
@@ -191,6 +192,12 @@ def test_names_that_only_idna_2008_knows_are_answered() -> None:
             assert scene.synthetic.pair_of("xn--fa-hia.de") is not None
 
     asyncio.run(scene_())
+
+
+def test_a_pointer_to_the_root_adds_no_label() -> None:
+    keep_labels()
+
+    assert domain_names.unpack_from_with_compression(b"\0\1x\xc0\0", 1, domain_names.cache()) == ("x", 4)
 
 
 @pytest.mark.live
