@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
@@ -57,9 +57,12 @@ class Scene:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             await loop.sock_connect(sock, ("127.0.0.1", self.port))
-            await loop.sock_sendall(sock, query.packed)
-            async with asyncio.timeout(5):
-                return dns.DNSMessage.unpack(await loop.sock_recv(sock, 65535))
+            async with asyncio.timeout(10):
+                while True:  # a datagram may be lost, and those who ask by them ask again
+                    await loop.sock_sendall(sock, query.packed)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(2):
+                            return dns.DNSMessage.unpack(await loop.sock_recv(sock, 65535))
 
     async def tcp(self, *queries: dns.DNSMessage) -> list[dns.DNSMessage]:
         async with asyncio.timeout(5):
